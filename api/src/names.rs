@@ -1,0 +1,67 @@
+//! Names, paths and numbers that more than one part uses.
+
+/// API group of the custom resources, and prefix of labels and annotations.
+pub const GROUP: &str = "coracle.dev";
+/// Served version of the API group.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label on a VM's pod and claims: the name of the VM.
+pub const LABEL_VM: &str = "coracle.dev/vm";
+/// Annotation on a VM's pod: the machine description, as JSON.
+pub const ANNOTATION_MACHINE: &str = "coracle.dev/machine";
+/// Annotation on a VM's pod: the wanted state, `Running` or `Paused`.
+pub const ANNOTATION_DESIRED: &str = "coracle.dev/desired";
+
+/// Extended resource that stands for a usable `/dev/kvm`.
+pub const RESOURCE_KVM: &str = "coracle.dev/kvm";
+
+/// The pod's only container.
+pub const CONTAINER: &str = "vm";
+/// User and group id of the VM container; qemu's on most distributions.
+pub const VM_UID: i64 = 107;
+/// Group id of `disk` on Debian, Ubuntu, Fedora and RHEL: the group udev
+/// gives block devices (0660), and so what lets [`VM_UID`] open a raw block
+/// volume on a stock node.
+pub const DISK_GID: i64 = 6;
+
+/// Where the downwardAPI volume with the two annotations is mounted.
+pub const CONFIG_DIR: &str = "/etc/coracle";
+/// File name of the machine description in [`CONFIG_DIR`].
+pub const MACHINE_FILE: &str = "machine.json";
+/// File name of the wanted state in [`CONFIG_DIR`].
+pub const DESIRED_FILE: &str = "desired";
+/// The shim's runtime directory: sockets, seeds. An emptyDir in memory.
+pub const RUN_DIR: &str = "/run/coracle";
+/// Raw block claims appear here, each under its disk's name.
+pub const BLOCK_DIR: &str = "/dev/coracle";
+/// Filesystem claims are mounted here, each under its disk's name.
+pub const DISK_DIR: &str = "/var/lib/coracle/disks";
+/// Name of the disk image in a filesystem claim.
+pub const DISK_IMAGE: &str = "disk.img";
+/// Ephemeral disks live here, each in an emptyDir under its disk's name.
+pub const EPHEMERAL_DIR: &str = "/var/lib/coracle/ephemeral";
+/// Secrets with cloud-init data are mounted here, each under its disk's name.
+pub const CLOUD_INIT_DIR: &str = "/var/lib/coracle/cloud-init";
+/// The claim that holds a kernel for direct boot is mounted here.
+pub const KERNEL_DIR: &str = "/var/lib/coracle/kernel";
+/// Where the kubelet reads a container's termination message.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+/// The most the kubelet keeps of a termination message, in bytes.
+pub const TERMINATION_LOG_MAX: usize = 4096;
+
+/// Environment variable that the device plugin sets in a container which was
+/// given a KVM slot: how far the shim's own probe must get (`open`, `run`,
+/// `kernel`).
+pub const ENV_KVM_PROBE: &str = "CORACLE_KVM_PROBE";
+
+/// Exit codes of the shim, and so of the `vm` container.
+pub mod exit {
+    /// The guest powered itself off, or was asked to stop.
+    pub const OK: u8 = 0;
+    /// The guest crashed, or qemu failed.
+    pub const GUEST: u8 = 1;
+    /// The machine description or the command line is wrong.
+    pub const CONFIG: u8 = 2;
+    /// A device or permission of the host is missing.
+    pub const HOST: u8 = 3;
+}

@@ -1,0 +1,1 @@
+//! coracle: run a VirtualMachine on one machine.

@@ -1,0 +1,1 @@
+//! Maps VirtualMachine objects to pods.

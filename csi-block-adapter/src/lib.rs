@@ -1,0 +1,1 @@
+//! Raw block claims: from PersistentVolumeClaim to qemu's block options.

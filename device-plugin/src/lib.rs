@@ -1,0 +1,1 @@
+//! Device plugin: advertises /dev/kvm to the kubelet.

@@ -1,0 +1,1 @@
+//! Puts the container images together from Debian packages.

@@ -1,0 +1,1 @@
+//! Tells whether /dev/kvm can run what a guest needs.

@@ -1,0 +1,1 @@
+//! Cross-component and machine tests, and their kit.
