@@ -10,4 +10,4 @@ pub mod names;
 pub mod report;
 pub mod types;
 #[cfg(feature = "kube")]
-pub mod vm {}
+pub mod vm;

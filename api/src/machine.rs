@@ -66,7 +66,9 @@ impl Cpu {
     /// How many virtual CPUs the guest sees.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.sockets.saturating_mul(self.cores).saturating_mul(self.threads)
+        self.sockets
+            .saturating_mul(self.cores)
+            .saturating_mul(self.threads)
     }
 }
 
@@ -133,8 +135,10 @@ pub struct Disk {
 #[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
 pub struct BlockSize {
     /// The unit of addressing.
+    #[cfg_attr(feature = "kube", schemars(range(min = 512, max = 32768)))]
     pub logical: u32,
     /// The unit the device writes at once; at least `logical`.
+    #[cfg_attr(feature = "kube", schemars(range(min = 512, max = 32768)))]
     pub physical: u32,
 }
 
@@ -261,12 +265,19 @@ mod tests {
             namespace: "shop".into(),
             uid: None,
             accelerator: Accelerator::Emulation,
-            cpu: Cpu { sockets: 1, cores: 2, threads: 1, model: None },
+            cpu: Cpu {
+                sockets: 1,
+                cores: 2,
+                threads: 1,
+                model: None,
+            },
             memory_bytes: 256 << 20,
             firmware: Firmware::Bios {},
             disks: vec![Disk {
                 name: "root".into(),
-                source: DiskSource::Block { path: "/dev/coracle/root".into() },
+                source: DiskSource::Block {
+                    path: "/dev/coracle/root".into(),
+                },
                 bus: DiskBus::Virtio,
                 cache: CacheMode::None,
                 io: IoMode::Auto,
@@ -288,13 +299,21 @@ mod tests {
     #[test]
     fn json_round_trip() {
         let machine = sample();
-        assert_eq!(Machine::from_json(&machine.to_json()).expect("reads"), machine);
+        assert_eq!(
+            Machine::from_json(&machine.to_json()).expect("reads"),
+            machine
+        );
     }
 
     #[test]
     fn a_newer_version_is_called_newer_even_with_unknown_fields() {
-        let text = sample().to_json().replace("\"version\":1", "\"version\":2,\"tpm\":true");
-        assert!(matches!(Machine::from_json(&text), Err(MachineError::Version { found: 2 })));
+        let text = sample()
+            .to_json()
+            .replace("\"version\":1", "\"version\":2,\"tpm\":true");
+        assert!(matches!(
+            Machine::from_json(&text),
+            Err(MachineError::Version { found: 2 })
+        ));
     }
 
     #[test]
@@ -309,7 +328,13 @@ mod tests {
             let text = sample().to_json();
             let broken = text.replace(from, to);
             assert_ne!(text, broken);
-            assert!(matches!(Machine::from_json(&broken), Err(MachineError::Syntax { .. })), "{to}");
+            assert!(
+                matches!(
+                    Machine::from_json(&broken),
+                    Err(MachineError::Syntax { .. })
+                ),
+                "{to}"
+            );
         }
     }
 }

@@ -82,12 +82,20 @@ impl TerminationMessage {
         let mut message = self.clone();
         loop {
             let json = serde_json::to_string(&message).expect("strings serialize");
-            let Some(excess) = json.len().checked_sub(TERMINATION_LOG_MAX).filter(|n| *n > 0) else {
+            let Some(excess) = json
+                .len()
+                .checked_sub(TERMINATION_LOG_MAX)
+                .filter(|n| *n > 0)
+            else {
                 return json;
             };
             // One character of text can be six bytes of JSON; the loop ends
             // because each round takes at least one character away.
-            let keep = message.message.chars().count().saturating_sub(excess.div_ceil(6) + 1);
+            let keep = message
+                .message
+                .chars()
+                .count()
+                .saturating_sub(excess.div_ceil(6) + 1);
             message.message = message.message.chars().take(keep).chain(['…']).collect();
             if keep == 0 {
                 message.message.clear();

@@ -1,0 +1,236 @@
+//! What the API server would refuse, where there is none.
+//!
+//! Bounds, patterns and list keys are read from the generated schema, so that
+//! they cannot differ from it. The CEL rules are written again as predicates,
+//! under the very messages of the rules; a test holds the two lists together.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use super::{Disk, MAX_VM_NAME, VirtualMachine, VirtualMachineSpec};
+use crate::types::{CacheMode, DiskBus, IoMode};
+
+mod bounds;
+
+/// One thing that is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as `spec.disks[0].name`.
+    pub path: String,
+    /// What, as a sentence for a person.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Everything that the schema's bounds and the CEL rules find wrong with a
+/// new object; rules about updates do not apply. Empty when all is well.
+///
+/// # Panics
+/// Never: the generated definition has one version with a schema.
+#[must_use]
+pub fn validate(vm: &VirtualMachine) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        problems.push(Problem::new(
+            "metadata.name",
+            "a VirtualMachine needs a name",
+        ));
+    } else if !is_dns_label(name) {
+        problems.push(Problem::new(
+            "metadata.name",
+            "must be lower-case letters, digits and '-', and begin and end with a letter or digit",
+        ));
+    }
+    if name.len() > MAX_VM_NAME {
+        problems.push(Problem::new("metadata.name", NAME_TOO_LONG));
+    }
+    let value = serde_json::to_value(&vm.spec).expect("a spec is JSON");
+    bounds::check(&spec_schema(), &value, "spec", &mut problems);
+    problems.extend(
+        SPEC_RULES
+            .iter()
+            .filter(|rule| !(rule.holds)(&vm.spec))
+            .map(|rule| Problem::new(rule.path, rule.message)),
+    );
+    for (index, disk) in vm.spec.disks.iter().enumerate() {
+        problems.extend(
+            DISK_RULES
+                .iter()
+                .filter(|rule| !(rule.holds)(disk))
+                .map(|rule| {
+                    Problem::new(format!("spec.disks[{index}]{}", rule.path), rule.message)
+                }),
+        );
+    }
+    problems
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+fn spec_schema() -> JSONSchemaProps {
+    let mut crd = VirtualMachine::crd();
+    let version = crd.spec.versions.swap_remove(0);
+    let root = version.schema.and_then(|schema| schema.open_api_v3_schema);
+    let spec = root
+        .and_then(|root| root.properties)
+        .and_then(|mut all| all.remove("spec"));
+    spec.expect("the derived definition has a schema with a spec")
+}
+
+struct CelRule<T: 'static> {
+    path: &'static str,
+    message: &'static str,
+    holds: fn(&T) -> bool,
+}
+
+const NAME_TOO_LONG: &str =
+    "metadata.name must have at most 52 characters: the pod is named after it";
+
+const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
+    CelRule {
+        path: "spec.cpuTopology",
+        message: "spec.cpuTopology: sockets × cores × threads must equal spec.cpus",
+        holds: |spec| {
+            spec.cpu_topology.as_ref().is_none_or(|t| {
+                u64::from(t.sockets) * u64::from(t.cores) * u64::from(t.threads)
+                    == u64::from(spec.cpus)
+            })
+        },
+    },
+    CelRule {
+        path: "spec.disks",
+        message: "spec.disks: two disks have the same bootOrder",
+        holds: |spec| all_differ(spec.disks.iter().filter_map(|disk| disk.boot_order)),
+    },
+    CelRule {
+        path: "spec.disks",
+        message: "spec.disks: two disks use the same claim",
+        holds: |spec| {
+            all_differ(
+                spec.disks
+                    .iter()
+                    .filter_map(|disk| Some(&disk.claim.as_ref()?.name)),
+            )
+        },
+    },
+    CelRule {
+        path: "spec.disks",
+        message: "spec.disks: at most 6 disks can be on bus Sata",
+        holds: |spec| {
+            spec.disks
+                .iter()
+                .filter(|disk| disk.bus == DiskBus::Sata)
+                .count()
+                <= 6
+        },
+    },
+    CelRule {
+        path: "spec.disks",
+        message: "spec.disks: nothing to boot from: add a disk with a claim, or spec.firmware.kernel",
+        holds: |spec| {
+            spec.firmware
+                .as_ref()
+                .is_some_and(|firmware| firmware.kernel.is_some())
+                || spec
+                    .disks
+                    .iter()
+                    .any(|disk| disk.claim.is_some() || disk.ephemeral.is_some())
+        },
+    },
+    CelRule {
+        path: "spec.firmware",
+        message: "spec.firmware: say exactly one of bios and kernel",
+        holds: |spec| {
+            spec.firmware
+                .as_ref()
+                .is_none_or(|f| f.bios.is_some() != f.kernel.is_some())
+        },
+    },
+];
+
+const DISK_RULES: &[CelRule<Disk>] = &[
+    CelRule {
+        path: "",
+        message: "say exactly one of claim, cloudInit and ephemeral",
+        holds: |disk| {
+            [
+                disk.claim.is_some(),
+                disk.cloud_init.is_some(),
+                disk.ephemeral.is_some(),
+            ]
+            .iter()
+            .filter(|set| **set)
+            .count()
+                == 1
+        },
+    },
+    CelRule {
+        path: ".shareable",
+        message: "shareable needs cache None: another VM's writes would not be seen",
+        holds: |disk| !disk.shareable || disk.cache == CacheMode::None,
+    },
+    CelRule {
+        path: ".shareable",
+        message: "only a disk with a claim can be shareable",
+        holds: |disk| !disk.shareable || disk.claim.is_some(),
+    },
+    CelRule {
+        path: ".io",
+        message: "io Native needs cache None",
+        holds: |disk| disk.io != IoMode::Native || disk.cache == CacheMode::None,
+    },
+    CelRule {
+        path: ".blockSize",
+        message: "blockSize.logical must not be larger than blockSize.physical",
+        holds: |disk| {
+            disk.block_size
+                .is_none_or(|size| size.logical <= size.physical)
+        },
+    },
+    CelRule {
+        path: ".queues",
+        message: "queues needs bus Virtio",
+        holds: |disk| disk.queues.is_none() || disk.bus == DiskBus::Virtio,
+    },
+    CelRule {
+        path: ".iothread",
+        message: "iothread needs bus Virtio",
+        holds: |disk| !disk.iothread || disk.bus == DiskBus::Virtio,
+    },
+    CelRule {
+        path: ".cloudInit",
+        message: "say exactly one of userData and userDataFrom",
+        holds: |disk| {
+            disk.cloud_init
+                .as_ref()
+                .is_none_or(|data| data.user_data.is_some() != data.user_data_from.is_some())
+        },
+    },
+];
+
+fn all_differ<T: Ord>(items: impl Iterator<Item = T>) -> bool {
+    let mut sorted: Vec<T> = items.collect();
+    sorted.sort();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+/// The elements of a list, or none.
+fn elements(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests;
