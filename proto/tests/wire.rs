@@ -193,8 +193,7 @@ fn plugin_registration() {
     );
 }
 
-#[test]
-fn pod_resources() {
+fn memory() -> (podresources::ContainerMemory, Vec<u8>) {
     let memory = podresources::ContainerMemory {
         memory_type: "memory".into(),
         size: 5,
@@ -202,40 +201,28 @@ fn pod_resources() {
             nodes: vec![podresources::NumaNode { id: 1 }],
         }),
     };
-    let memory_bytes = [
+    let bytes = [
         field(1, b"memory"),
         number(2, 5),
         field(3, &field(1, &number(1, 1))),
     ]
     .concat();
-    let pod = podresources::PodResources {
-        name: "p".into(),
-        namespace: "n".into(),
-        containers: vec![podresources::ContainerResources {
-            name: "vm".into(),
-            devices: vec![podresources::ContainerDevices {
-                resource_name: "x.dev/kvm".into(),
-                device_ids: vec!["kvm-0".into()],
-                topology: None,
-            }],
-            cpu_ids: vec![2],
-            memory: vec![memory.clone()],
-            dynamic_resources: vec![podresources::DynamicResource {
-                claim_name: "c".into(),
-                claim_namespace: "n".into(),
-                claim_resources: vec![podresources::ClaimResource {
-                    cdi_devices: vec![podresources::CdiDevice { name: "d".into() }],
-                    driver_name: "r".into(),
-                    pool_name: "p".into(),
-                    device_name: "e".into(),
-                    share_id: Some("s".into()),
-                }],
-            }],
+    (memory, bytes)
+}
+
+fn claim() -> (podresources::DynamicResource, Vec<u8>) {
+    let claim = podresources::DynamicResource {
+        claim_name: "c".into(),
+        claim_namespace: "n".into(),
+        claim_resources: vec![podresources::ClaimResource {
+            cdi_devices: vec![podresources::CdiDevice { name: "d".into() }],
+            driver_name: "r".into(),
+            pool_name: "p".into(),
+            device_name: "e".into(),
+            share_id: Some("s".into()),
         }],
-        cpu_ids: vec![3],
-        memory: vec![memory.clone()],
     };
-    let claim = [
+    let resource = [
         field(1, &field(1, b"d")),
         field(2, b"r"),
         field(3, b"p"),
@@ -243,38 +230,67 @@ fn pod_resources() {
         field(5, b"s"),
     ]
     .concat();
-    let container = [
+    (
+        claim,
+        [field(2, b"c"), field(3, b"n"), field(4, &resource)].concat(),
+    )
+}
+
+fn container() -> (podresources::ContainerResources, Vec<u8>) {
+    let ((memory, memory_bytes), (claim, claim_bytes)) = (memory(), claim());
+    let container = podresources::ContainerResources {
+        name: "vm".into(),
+        devices: vec![podresources::ContainerDevices {
+            resource_name: "x.dev/kvm".into(),
+            device_ids: vec!["kvm-0".into()],
+            topology: None,
+        }],
+        cpu_ids: vec![2],
+        memory: vec![memory],
+        dynamic_resources: vec![claim],
+    };
+    let bytes = [
         field(1, b"vm"),
         field(2, &[field(1, b"x.dev/kvm"), field(2, b"kvm-0")].concat()),
         // Repeated numbers are packed.
         field(3, &[2]),
         field(4, &memory_bytes),
-        field(
-            5,
-            &[field(2, b"c"), field(3, b"n"), field(4, &claim)].concat(),
-        ),
+        field(5, &claim_bytes),
     ]
     .concat();
-    let bytes = [
+    (container, bytes)
+}
+
+#[test]
+fn pod_resources() {
+    let ((memory, memory_bytes), (container, container_bytes)) = (memory(), container());
+    let pod = podresources::PodResources {
+        name: "p".into(),
+        namespace: "n".into(),
+        containers: vec![container],
+        cpu_ids: vec![3],
+        memory: vec![memory.clone()],
+    };
+    let pod_bytes = [
         field(1, b"p"),
         field(2, b"n"),
-        field(3, &container),
+        field(3, &container_bytes),
         field(4, &[3]),
         field(5, &memory_bytes),
     ]
     .concat();
-    same(&pod, &[&bytes]);
-    // One level deeper the lengths need two bytes; the number is what counts.
-    let response = podresources::ListPodResourcesResponse {
-        pod_resources: vec![pod.clone()],
-    }
-    .encode_to_vec();
-    assert_eq!(response[0], 1 << 3 | 2);
-    let response = podresources::GetPodResourcesResponse {
-        pod_resources: Some(pod),
-    }
-    .encode_to_vec();
-    assert_eq!(response[0], 1 << 3 | 2);
+    same(
+        &podresources::ListPodResourcesResponse {
+            pod_resources: vec![pod.clone()],
+        },
+        &[&field(1, &pod_bytes)],
+    );
+    same(
+        &podresources::GetPodResourcesResponse {
+            pod_resources: Some(pod),
+        },
+        &[&field(1, &pod_bytes)],
+    );
     same(
         &podresources::GetPodResourcesRequest {
             pod_name: "p".into(),
