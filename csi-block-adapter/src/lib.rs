@@ -1,1 +1,17 @@
-//! Raw block claims: from PersistentVolumeClaim to qemu's block options.
+//! Raw block claims: from `PersistentVolumeClaim` to qemu's block options.
+//!
+//! Two halves that meet in the pod. The claim side ([`claim`], for the
+//! controller) turns what is known of a claim into the pod's volume or a typed
+//! refusal. The device side ([`device`] and [`qemu`], for the shim) opens what
+//! the kubelet put into the pod, learns its properties and decides how qemu is
+//! to use it.
+//!
+//! Neither half ever writes to a disk, changes owner or mode of anything, or
+//! touches a device it was not given.
+
+#[cfg(feature = "claim")]
+pub mod claim;
+#[cfg(feature = "device")]
+pub mod device;
+#[cfg(feature = "device")]
+pub mod qemu;

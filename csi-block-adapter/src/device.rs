@@ -1,0 +1,123 @@
+//! The device side: opens a disk's block device or image file, keeps it from
+//! everything else while the VM lives, and learns what qemu must be told.
+//!
+//! How a disk is kept for one VM:
+//!
+//! | | block device | image file |
+//! |---|---|---|
+//! | writable | `O_EXCL`, held | write lock on the guard byte, held |
+//! | read-only | `O_EXCL` tried and let go | read lock on the guard byte, held |
+//! | shareable | not exclusive | read lock on the guard byte, held |
+//!
+//! `O_EXCL` is the kernel's claim on the device itself. It is what mount, swap,
+//! device-mapper and md take, and it holds across containers, each of which
+//! has a device node of its own. Locks on the node, qemu's image locks among
+//! them, do not: they belong to the inode. Opens without `O_EXCL`, as qemu's
+//! own, are not hindered by it.
+//!
+//! This module never writes to a disk. It creates an image file that is not
+//! there, and never changes one that is.
+
+mod block;
+mod error;
+mod facts;
+mod file;
+mod holder;
+mod ioctl;
+mod node;
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use coracle_api::{
+    machine::{Disk, DiskSource},
+    types::CacheMode,
+};
+
+pub use self::{
+    error::{Access, DeviceError, NodeKind, Owner},
+    facts::{DeviceFacts, Discard, Kind},
+    holder::{Holder, holders},
+};
+use crate::qemu;
+
+/// How a disk is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) access: Access,
+    pub(crate) shareable: bool,
+    pub(crate) direct: bool,
+}
+
+/// A disk that is open, and kept for this VM while this value lives.
+///
+/// qemu opens the path once more by itself; this descriptor is the guard.
+#[derive(Debug)]
+pub struct OpenDisk {
+    guard: File,
+    /// What was found.
+    pub facts: DeviceFacts,
+}
+
+impl AsFd for OpenDisk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.guard.as_fd()
+    }
+}
+
+/// Opens a disk as its VM needs it.
+///
+/// # Guarantees
+/// Nothing is written to a device or to an image that exists; an image file
+/// is created, sparse, only where the source says how large it is to be. The
+/// path's last component is never followed as a symbolic link.
+///
+/// # Errors
+/// A [`DeviceError`] tells what is wrong with which path and how to mend it;
+/// the caller puts the disk's name before it. A cloud-init source is refused
+/// ([`DeviceError::CloudInit`]): its seed is a file that the shim makes, which
+/// is opened as [`DiskSource::File`].
+pub fn open(disk: &Disk) -> Result<OpenDisk, DeviceError> {
+    qemu::check(disk).map_err(|source| DeviceError::Impossible { source })?;
+    let mode = Mode {
+        access: if disk.read_only {
+            Access::Read
+        } else {
+            Access::Write
+        },
+        shareable: disk.shareable,
+        direct: disk.cache == CacheMode::None,
+    };
+    let (guard, facts) = match &disk.source {
+        DiskSource::Block { path } => block::open(path, mode)?,
+        DiskSource::File { path, create_bytes } => file::open(path, *create_bytes, mode)?,
+        DiskSource::Ephemeral { path, size_bytes } => file::open(path, Some(*size_bytes), mode)?,
+        DiskSource::CloudInit { .. } => {
+            return Err(DeviceError::CloudInit {
+                disk: disk.name.clone(),
+            });
+        }
+    };
+    Ok(OpenDisk { guard, facts })
+}
+
+/// Learns what can be learned of a block device or image file, read-only and
+/// without keeping anybody out.
+pub fn inspect(path: &Path) -> Result<DeviceFacts, DeviceError> {
+    let text = path.to_str().ok_or_else(|| DeviceError::NotText {
+        path: path.to_owned(),
+    })?;
+    let node = node::look(text)?.ok_or_else(|| DeviceError::NoDevice { path: text.into() })?;
+    match node.kind {
+        NodeKind::Block => block::inspect(text, &node),
+        NodeKind::Regular => file::inspect(text, &node),
+        found => Err(node::wrong_kind(
+            text,
+            "a block device or an image file",
+            found,
+        )),
+    }
+}

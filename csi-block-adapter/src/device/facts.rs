@@ -1,0 +1,57 @@
+//! What is known of a disk's device or file.
+
+use serde::Serialize;
+
+/// What was found at a disk's path: all that decides qemu's options beside the
+/// machine description.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceFacts {
+    /// The path it was found at, and that qemu is to open.
+    pub path: String,
+    /// Device or file.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Size in bytes; a multiple of 512, and not 0.
+    pub size_bytes: u64,
+    /// The unit of addressing in bytes.
+    pub logical_block_size: u32,
+    /// The unit the device writes at once, in bytes.
+    pub physical_block_size: u32,
+    /// Whether the device turns; `None` where sysfs does not say.
+    pub rotational: Option<bool>,
+    /// Whether the device takes discards.
+    pub discard: Discard,
+    /// Whether the device or file system refuses writes.
+    pub read_only: bool,
+}
+
+/// What a disk's bytes are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind")]
+pub enum Kind {
+    /// A block device.
+    Block {
+        /// Major number.
+        major: u64,
+        /// Minor number.
+        minor: u64,
+    },
+    /// A raw image file.
+    File,
+}
+
+/// Whether a device takes discards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "support", rename_all_fields = "camelCase")]
+pub enum Discard {
+    /// sysfs does not say, or it is a file, where the file system decides.
+    Unknown,
+    /// It does not.
+    Unsupported,
+    /// It does.
+    Supported {
+        /// Smallest unit that is freed, in bytes.
+        granularity_bytes: u32,
+    },
+}

@@ -1,0 +1,148 @@
+//! `-blockdev`: qemu's `BlockdevOptions` (qapi/block-core.json) for the two
+//! drivers in use, fields spelled as qemu spells them.
+
+use coracle_api::{
+    machine::Disk,
+    types::{CacheMode, DiscardMode, IoMode},
+};
+use serde::Serialize;
+
+use super::{DeviceFacts, Kind, Place};
+
+/// A `-blockdev`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Blockdev {
+    /// What opens the path.
+    pub driver: Driver,
+    /// `disk<index>`, which `-device` refers to as `drive`.
+    pub node_name: String,
+    /// The path.
+    pub filename: String,
+    /// Host page cache.
+    pub cache: Cache,
+    /// How I/O is submitted.
+    pub aio: Aio,
+    /// What becomes of discards.
+    pub discard: Discard,
+    /// Whether runs of zeroes that the guest writes become discards.
+    pub detect_zeroes: DetectZeroes,
+    /// Whether the image is opened for reading only.
+    pub read_only: bool,
+    /// Whether qemu may fall back to reading only: never.
+    pub auto_read_only: bool,
+    /// qemu's image locks. On a device they are left to qemu: they belong to
+    /// the node, and each container has a node of its own, so the device is
+    /// kept with `O_EXCL` instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locking: Option<OnOff>,
+}
+
+/// `driver` of a [`Blockdev`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A block device.
+    HostDevice,
+    /// A file.
+    File,
+}
+
+/// `cache` of a [`Blockdev`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cache {
+    /// Past the host's page cache (`O_DIRECT`).
+    pub direct: bool,
+    /// Whether flushes of the guest are ignored: never.
+    pub no_flush: bool,
+}
+
+/// `aio` of a [`Blockdev`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aio {
+    /// A pool of threads.
+    Threads,
+    /// Linux native AIO.
+    Native,
+    /// Linux `io_uring`.
+    IoUring,
+}
+
+/// `discard` of a [`Blockdev`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discard {
+    /// Dropped.
+    Ignore,
+    /// Passed on.
+    Unmap,
+}
+
+/// `detect-zeroes` of a [`Blockdev`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetectZeroes {
+    /// Zeroes are written. Looking for them costs a pass over every write,
+    /// and guests send discards by themselves.
+    Off,
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOff {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Blockdev {
+    pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts) -> Self {
+        let direct = disk.cache == CacheMode::None;
+        let (driver, locking) = match facts.kind {
+            Kind::Block { .. } => (Driver::HostDevice, None),
+            Kind::File => (Driver::File, Some(OnOff::On)),
+        };
+        Self {
+            driver,
+            node_name: format!("disk{}", place.index),
+            filename: facts.path.clone(),
+            cache: Cache {
+                direct,
+                no_flush: false,
+            },
+            aio: aio(disk.io, direct),
+            discard: match disk.discard {
+                DiscardMode::Unmap => Discard::Unmap,
+                DiscardMode::Ignore => Discard::Ignore,
+            },
+            detect_zeroes: DetectZeroes::Off,
+            read_only: disk.read_only,
+            auto_read_only: false,
+            locking,
+        }
+    }
+
+    /// The option's argument.
+    #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "strings, bools and enums always serialize"
+    )]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings, bools and enums always serialize")
+    }
+}
+
+/// `Auto` never chooses `io_uring`: the seccomp profile `RuntimeDefault` of
+/// containerd and CRI-O refuses it. Native AIO exists for direct I/O only.
+fn aio(io: IoMode, direct: bool) -> Aio {
+    match (io, direct) {
+        (IoMode::Auto | IoMode::Native, true) => Aio::Native,
+        (IoMode::Auto | IoMode::Native, false) | (IoMode::Threads, _) => Aio::Threads,
+        (IoMode::IoUring, _) => Aio::IoUring,
+    }
+}
