@@ -4,6 +4,8 @@
 //! they cannot differ from it. The CEL rules are written again as predicates,
 //! under the very messages of the rules; a test holds the two lists together.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use kube::CustomResourceExt;
 use serde_json::Value;
@@ -33,9 +35,6 @@ impl Problem {
 
 /// Everything that the schema's bounds and the CEL rules find wrong with a
 /// new object; rules about updates do not apply. Empty when all is well.
-///
-/// # Panics
-/// Never: the generated definition has one version with a schema.
 #[must_use]
 pub fn validate(vm: &VirtualMachine) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -55,7 +54,7 @@ pub fn validate(vm: &VirtualMachine) -> Vec<Problem> {
         problems.push(Problem::new("metadata.name", NAME_TOO_LONG));
     }
     let value = serde_json::to_value(&vm.spec).expect("a spec is JSON");
-    bounds::check(&spec_schema(), &value, "spec", &mut problems);
+    bounds::check(&SPEC_SCHEMA, &value, "spec", &mut problems);
     problems.extend(
         SPEC_RULES
             .iter()
@@ -80,7 +79,8 @@ fn is_dns_label(name: &str) -> bool {
     name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
 
-fn spec_schema() -> JSONSchemaProps {
+/// Generating the definition takes longer than all the checks.
+static SPEC_SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     let mut crd = VirtualMachine::crd();
     let version = crd.spec.versions.swap_remove(0);
     let root = version.schema.and_then(|schema| schema.open_api_v3_schema);
@@ -88,7 +88,7 @@ fn spec_schema() -> JSONSchemaProps {
         .and_then(|root| root.properties)
         .and_then(|mut all| all.remove("spec"));
     spec.expect("the derived definition has a schema with a spec")
-}
+});
 
 struct CelRule<T: 'static> {
     path: &'static str,

@@ -1,0 +1,36 @@
+# Coracle. `make` alone lists the targets; what a target does is in scripts/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check crds images bench clean clean-cache
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Boot a VM from its manifest in a pod sandbox on this machine, and show what happened
+	@scripts/packages.sh build run guest
+	@demo/run.sh
+
+test: ## Run every test that this machine can run, and say what was skipped and why
+	@scripts/packages.sh build run guest test
+	@scripts/test.sh
+
+check: ## Format, lint, documentation, licences, generated files
+	@scripts/packages.sh build
+	@scripts/check.sh
+
+crds: ## Generate deploy/crds from the API types
+	@scripts/crds.sh write
+
+images: ## Build the container images as OCI archives
+	@scripts/packages.sh build
+	@scripts/build-images.sh
+
+bench: ## Measure start time, CPU and memory beside bare qemu
+	@scripts/packages.sh build run guest test
+	@scripts/bench.sh
+
+clean: ## Remove what was built in this checkout, and what a killed run left behind
+	@scripts/clean.sh
+
+clean-cache: ## Remove cached packages, images, guest disks and tools
+	@scripts/clean.sh cache

@@ -1,0 +1,38 @@
+//! How much memory a VM's pod needs beside the guest's own.
+//!
+//! The constants come from measuring qemu 7.2 on x86-64 in its pod (resident
+//! memory without guest RAM; see docs/vm.md): q35 with virtio devices has 22
+//! MiB of private memory and 22 MiB of program text before the guest runs; a
+//! vCPU adds its stack and state; page tables for guest RAM take 1/512 of it;
+//! translated code under emulation grows to the size that the shim allows.
+
+use coracle_api::machine::Machine;
+use coracle_api::types::Accelerator;
+
+const MIB: u64 = 1 << 20;
+/// qemu with its devices, the shim, sockets and seeds.
+const BASE: u64 = 56 * MIB;
+/// Per virtual CPU.
+const PER_VCPU: u64 = 2 * MIB;
+/// Per disk: queues, AIO contexts, and what flies when the guest is busy.
+const PER_DISK: u64 = MIB;
+/// qemu's translation cache under emulation (`tb-size=128`) and the
+/// bookkeeping that goes with it.
+const EMULATION: u64 = 192 * MIB;
+
+/// Bytes that the pod is given beyond the guest's memory, a whole number of
+/// MiB.
+#[must_use]
+pub fn bytes(machine: &Machine) -> u64 {
+    let emulation = match machine.accelerator {
+        Accelerator::Kvm => 0,
+        Accelerator::Emulation => EMULATION,
+    };
+    let disks = u64::try_from(machine.disks.len()).unwrap_or(u64::MAX);
+    let sum = BASE
+        + PER_VCPU * u64::from(machine.cpu.count())
+        + PER_DISK.saturating_mul(disks)
+        + machine.memory_bytes / 512
+        + emulation;
+    sum.div_ceil(MIB) * MIB
+}

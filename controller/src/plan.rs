@@ -1,0 +1,205 @@
+//! Observed facts and a manifest become a [`VmPlan`]: complete and consistent,
+//! so that building from it cannot fail.
+
+use std::collections::BTreeMap;
+
+use coracle_api::vm::{self, Problem, VirtualMachine, VirtualMachineSpec};
+use coracle_block::claim::{self, Attachment, ClaimPlan, ClaimRefusal, Holder, Wanted};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+/// Name under which the kernel's claim is asked for.
+const KERNEL: &str = "kernel";
+
+/// What was seen of the things a VM names.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The claims of the VM's namespace that the VM names, by name.
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// The pods that use them already, by claim.
+    pub holders: BTreeMap<String, Vec<Holder>>,
+}
+
+/// Why a VM can have no pod.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The manifest says something that cannot be.
+    #[error("{}", one_line(problems))]
+    Invalid {
+        /// Everything that is wrong.
+        problems: Vec<Problem>,
+    },
+    /// A claim cannot be used.
+    #[error(transparent)]
+    Claim {
+        /// Why.
+        #[from]
+        source: ClaimRefusal,
+    },
+    /// The kernel's claim has no file system.
+    #[error(
+        "firmware.kernel: claim {claim:?} has volumeMode Block: the kernel must be a file in a claim \
+         with volumeMode Filesystem"
+    )]
+    KernelClaimIsBlock {
+        /// The claim.
+        claim: String,
+    },
+}
+
+fn one_line(problems: &[Problem]) -> String {
+    let texts: Vec<String> = problems
+        .iter()
+        .map(|p| format!("{}: {}", p.path, p.message))
+        .collect();
+    texts.join("; ")
+}
+
+/// A VM that can be built.
+#[derive(Debug)]
+pub struct VmPlan<'a> {
+    /// The object.
+    pub vm: &'a VirtualMachine,
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Which of the VM's pods this is, from 1.
+    pub incarnation: u64,
+    /// The guest's memory in bytes.
+    pub memory_bytes: u64,
+    /// The disks, each with what its source became.
+    pub disks: Vec<PlannedDisk<'a>>,
+    /// The claim with the kernel, when one is booted directly.
+    pub kernel: Option<ClaimPlan>,
+}
+
+/// A disk and its source.
+#[derive(Debug)]
+pub struct PlannedDisk<'a> {
+    /// What the manifest says.
+    pub disk: &'a vm::Disk,
+    /// Where its bytes come from.
+    pub source: PlannedSource<'a>,
+}
+
+/// Where a disk's bytes come from.
+#[derive(Debug)]
+pub enum PlannedSource<'a> {
+    /// A claim.
+    Claim(ClaimPlan),
+    /// An emptyDir of this many bytes.
+    Ephemeral(u64),
+    /// A seed the shim makes.
+    CloudInit(&'a vm::CloudInitSource),
+}
+
+impl<'a> VmPlan<'a> {
+    /// Checks the manifest and what was observed.
+    ///
+    /// # Errors
+    /// Everything wrong with the manifest at once, or the first claim that
+    /// cannot be used.
+    pub fn new(
+        vm: &'a VirtualMachine,
+        incarnation: u64,
+        observed: &Observed,
+    ) -> Result<Self, Refusal> {
+        let problems = vm::validate(vm);
+        let (Some(name), true) = (vm.metadata.name.as_deref(), problems.is_empty()) else {
+            return Err(Refusal::Invalid { problems });
+        };
+        let disks = vm
+            .spec
+            .disks
+            .iter()
+            .map(|disk| plan_disk(name, disk, observed));
+        Ok(Self {
+            vm,
+            name,
+            namespace: vm.metadata.namespace.as_deref().unwrap_or("default"),
+            incarnation,
+            memory_bytes: vm.spec.memory.bytes().unwrap_or_default(),
+            disks: disks.collect::<Result<_, Refusal>>()?,
+            kernel: plan_kernel(name, &vm.spec, observed)?,
+        })
+    }
+
+    /// The pod's name. It can be created only once, which is what keeps two
+    /// controllers from starting one VM twice.
+    #[must_use]
+    pub fn pod_name(&self) -> String {
+        format!("{}-{}", self.name, self.incarnation)
+    }
+}
+
+fn plan_disk<'a>(
+    vm: &str,
+    disk: &'a vm::Disk,
+    observed: &Observed,
+) -> Result<PlannedDisk<'a>, Refusal> {
+    let source = match (&disk.claim, &disk.ephemeral, &disk.cloud_init) {
+        (Some(claim), ..) => PlannedSource::Claim(plan_claim(
+            &Wanted {
+                disk: &disk.name,
+                claim: &claim.name,
+                vm,
+                read_only: disk.read_only,
+                shareable: disk.shareable,
+            },
+            observed,
+        )?),
+        (None, Some(ephemeral), _) => {
+            PlannedSource::Ephemeral(ephemeral.size.bytes().unwrap_or_default())
+        }
+        (None, None, Some(data)) => PlannedSource::CloudInit(data),
+        (None, None, None) => {
+            let message = "say exactly one of claim, cloudInit and ephemeral".to_owned();
+            let path = format!("spec.disks[{}]", disk.name);
+            return Err(Refusal::Invalid {
+                problems: vec![Problem { path, message }],
+            });
+        }
+    };
+    Ok(PlannedDisk { disk, source })
+}
+
+fn plan_kernel(
+    vm: &str,
+    spec: &VirtualMachineSpec,
+    observed: &Observed,
+) -> Result<Option<ClaimPlan>, Refusal> {
+    let Some(kernel) = spec
+        .firmware
+        .as_ref()
+        .and_then(|firmware| firmware.kernel.as_ref())
+    else {
+        return Ok(None);
+    };
+    let claim = kernel.claim.name.as_str();
+    let wanted = Wanted {
+        disk: KERNEL,
+        claim,
+        vm,
+        read_only: true,
+        shareable: true,
+    };
+    let plan = plan_claim(&wanted, observed)?;
+    match plan.attachment {
+        Attachment::Filesystem { .. } => Ok(Some(plan)),
+        Attachment::Block(_) => Err(Refusal::KernelClaimIsBlock {
+            claim: claim.to_owned(),
+        }),
+    }
+}
+
+fn plan_claim(wanted: &Wanted<'_>, observed: &Observed) -> Result<ClaimPlan, Refusal> {
+    let holders = observed
+        .holders
+        .get(wanted.claim)
+        .map_or(&[][..], Vec::as_slice);
+    Ok(claim::plan(
+        wanted,
+        observed.claims.get(wanted.claim),
+        holders,
+    )?)
+}

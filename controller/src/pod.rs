@@ -1,0 +1,213 @@
+//! From the plan to the pod. Nothing here can fail.
+
+use std::collections::BTreeMap;
+
+use coracle_api::machine::Machine;
+use coracle_api::names::{
+    ANNOTATION_DESIRED, ANNOTATION_MACHINE, CONTAINER, DISK_GID, GROUP, LABEL_VM, RESOURCE_KVM,
+    TERMINATION_LOG, VM_UID,
+};
+use coracle_api::types::Accelerator;
+use coracle_api::vm::RunPolicy;
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, ExecAction,
+    Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::plan::VmPlan;
+use crate::{Restarts, Settings, overhead};
+
+mod volumes;
+
+/// CPU request per virtual CPU, in thousandths: VMs idle most of the time,
+/// and an administrator who wants more says so in a LimitRange.
+const MILLICPU_PER_VCPU: u32 = 100;
+/// How often the kubelet asks the shim whether the guest runs. The shim's
+/// answer costs one small process.
+const READINESS_SECONDS: i32 = 5;
+
+/// The pod of `plan`, carrying `machine`.
+#[must_use]
+pub fn build(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Pod {
+    Pod {
+        metadata: metadata(plan, machine),
+        spec: Some(spec(plan, machine, settings)),
+        status: None,
+    }
+}
+
+fn metadata(plan: &VmPlan<'_>, machine: &Machine) -> ObjectMeta {
+    let owner = plan.vm.metadata.uid.as_ref().map(|uid| OwnerReference {
+        api_version: format!("{GROUP}/v1alpha1"),
+        kind: "VirtualMachine".into(),
+        name: plan.name.into(),
+        uid: uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    });
+    ObjectMeta {
+        name: Some(plan.pod_name()),
+        namespace: Some(plan.namespace.into()),
+        labels: Some(strings([
+            (LABEL_VM, plan.name),
+            ("app.kubernetes.io/name", "virtual-machine"),
+            ("app.kubernetes.io/instance", plan.name),
+            ("app.kubernetes.io/managed-by", "coracle"),
+        ])),
+        annotations: Some(strings([
+            (ANNOTATION_MACHINE, machine.to_json().as_str()),
+            (ANNOTATION_DESIRED, "Running"),
+            ("kubectl.kubernetes.io/default-container", CONTAINER),
+        ])),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn strings<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn spec(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> PodSpec {
+    let vm = &plan.vm.spec;
+    PodSpec {
+        // The shim needs no API, and a guest that breaks out finds no token.
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        hostname: Some(plan.name.into()),
+        restart_policy: Some(pod_restart_policy(vm.run_policy, settings.restarts).into()),
+        termination_grace_period_seconds: Some(vm.termination_grace_period_seconds),
+        security_context: Some(pod_security(plan)),
+        containers: vec![container(plan, machine, settings)],
+        volumes: Some(volumes::volumes(plan)),
+        node_selector: vm.node_selector.clone(),
+        affinity: vm.affinity.clone(),
+        tolerations: vm.tolerations.clone(),
+        topology_spread_constraints: vm.topology_spread_constraints.clone(),
+        priority_class_name: vm.priority_class_name.clone(),
+        scheduler_name: vm.scheduler_name.clone(),
+        runtime_class_name: vm.runtime_class_name.clone(),
+        ..PodSpec::default()
+    }
+}
+
+fn pod_restart_policy(policy: RunPolicy, restarts: Restarts) -> &'static str {
+    match (restarts, policy) {
+        (Restarts::ByPod, RunPolicy::Always) => "Always",
+        (Restarts::ByPod, RunPolicy::OnFailure) => "OnFailure",
+        (Restarts::ByPod, RunPolicy::Once | RunPolicy::Halted) | (Restarts::ByExitCode, _) => {
+            "Never"
+        }
+    }
+}
+
+/// The exit codes after which the container starts again in place. 2 and 3, a
+/// wrong manifest and a missing device, are in no list: starting again would
+/// not help.
+fn restart_codes(policy: RunPolicy) -> &'static [i32] {
+    match policy {
+        RunPolicy::Always => &[0, 1],
+        RunPolicy::OnFailure => &[1],
+        RunPolicy::Once | RunPolicy::Halted => &[],
+    }
+}
+
+fn restart_rules(policy: RunPolicy, restarts: Restarts) -> Option<Vec<ContainerRestartRule>> {
+    let codes = restart_codes(policy);
+    (restarts == Restarts::ByExitCode && !codes.is_empty()).then(|| {
+        vec![ContainerRestartRule {
+            action: "Restart".into(),
+            exit_codes: Some(ContainerRestartRuleOnExitCodes {
+                operator: "In".into(),
+                values: Some(codes.to_vec()),
+            }),
+        }]
+    })
+}
+
+fn pod_security(plan: &VmPlan<'_>) -> PodSecurityContext {
+    let groups = plan
+        .vm
+        .spec
+        .pod_security
+        .as_ref()
+        .map(|security| security.supplemental_groups.clone());
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(VM_UID),
+        run_as_group: Some(VM_UID),
+        fs_group: Some(VM_UID),
+        // A disk image is one file: walking a large volume at every start
+        // would only cost time.
+        fs_group_change_policy: Some("OnRootMismatch".into()),
+        supplemental_groups: Some(groups.unwrap_or_else(|| vec![DISK_GID])),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Container {
+    let policy = plan.vm.spec.run_policy;
+    let rules = restart_rules(policy, settings.restarts);
+    Container {
+        name: CONTAINER.into(),
+        image: Some(settings.image.clone()),
+        resources: Some(resources(machine)),
+        restart_policy: rules.as_ref().map(|_| "Never".into()),
+        restart_policy_rules: rules,
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                add: None,
+            }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        readiness_probe: Some(Probe {
+            exec: Some(ExecAction {
+                command: Some(vec!["/usr/bin/coracle-shim".into(), "probe".into()]),
+            }),
+            period_seconds: Some(READINESS_SECONDS),
+            ..Probe::default()
+        }),
+        termination_message_path: Some(TERMINATION_LOG.into()),
+        termination_message_policy: Some("File".into()),
+        volume_devices: Some(volumes::devices(plan)).filter(|devices| !devices.is_empty()),
+        volume_mounts: Some(volumes::mounts(plan)),
+        ..Container::default()
+    }
+}
+
+fn resources(machine: &Machine) -> ResourceRequirements {
+    let memory = machine
+        .memory_bytes
+        .saturating_add(overhead::bytes(machine));
+    let mut limits = BTreeMap::from([("memory".to_owned(), mebibytes(memory))]);
+    if machine.accelerator == Accelerator::Kvm {
+        limits.insert(RESOURCE_KVM.to_owned(), Quantity("1".into()));
+    }
+    let mut requests = limits.clone();
+    let millicpu = machine.cpu.count().saturating_mul(MILLICPU_PER_VCPU);
+    requests.insert("cpu".to_owned(), Quantity(format!("{millicpu}m")));
+    ResourceRequirements {
+        limits: Some(limits),
+        requests: Some(requests),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn mebibytes(bytes: u64) -> Quantity {
+    Quantity(format!("{}Mi", bytes.div_ceil(1 << 20)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+# Sourced by the other scripts: where things are, and how they speak.
+# shellcheck shell=bash
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/coracle
+export repo cache
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# timed TEXT COMMAND…: says TEXT, runs the command with its output in a log,
+# and says how long it took. A command that fails shows the end of its log.
+timed() {
+    local text=$1 log start=$SECONDS pid
+    shift
+    log=$(mktemp)
+    say "$text"
+    "$@" >"$log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 1
+        if (((SECONDS - start) % 15 == 14)) && kill -0 "$pid" 2>/dev/null; then
+            printf '    %ds: %s\n' $((SECONDS - start)) "$(tail -n 1 "$log" | cut -c1-100)" >&2
+        fi
+    done
+    if ! wait "$pid"; then
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        die "$text: failed"
+    fi
+    rm -f "$log"
+    printf '    done in %d s\n' $((SECONDS - start)) >&2
+}

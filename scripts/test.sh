@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every test that this machine can run. A test that cannot run prints
+# "skipped: why"; those lines are gathered at the end.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+cd "$repo"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+"$repo/scripts/build-images.sh"
+timed "Building the tests" cargo test --workspace --no-run
+say "Running the tests (the log is shown when one fails)"
+status=0
+# The whole output is kept; a line per test binary and every failure are shown.
+cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
+    grep --line-buffered -E '^(test result|     Running|   Doc-tests|test .* FAILED|error)' || status=$?
+status=${PIPESTATUS[0]}
+if ((status != 0)); then
+    sed -n '/^failures:/,/^test result/p' "$log"
+    die "tests failed"
+fi
+
+passed=$(awk '/^test result/ {n += $4} END {print n + 0}' "$log")
+mapfile -t skipped < <(grep -E '^skipped: ' "$log" | sort | uniq -c)
+say "$passed tests passed"
+if ((${#skipped[@]} > 0)); then
+    say "Skipped on this machine:"
+    printf '%s\n' "${skipped[@]}"
+else
+    say "Nothing was skipped"
+fi
