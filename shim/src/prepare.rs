@@ -1,0 +1,123 @@
+//! Everything that is checked before qemu starts, so that a mistake is told
+//! as what it is and not as qemu's last words.
+//!
+//! The order is cheap to dear: the description itself, the kernel's files,
+//! memory, KVM, and last the disks, whose exclusive descriptors then stay open
+//! as long as [`Found`] lives. Nothing is changed but what is this VM's alone:
+//! seed files in the runtime directory, images that are to be created.
+//! Implements design §5 and §8. All of it blocks; the longest step is the KVM
+//! probe, which ends within a few seconds.
+
+mod boot;
+mod check;
+mod disks;
+mod kvm;
+mod memory;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_api::machine::Machine;
+use coracle_api::names;
+use coracle_api::types::Accelerator;
+use coracle_block::device::OpenDisk;
+
+pub use check::{DiskProblem, Problem, check};
+pub use disks::{DiskError, FoundDisk};
+pub use kvm::KvmError;
+pub use memory::MemoryError;
+
+use crate::refusal::Refusal;
+
+/// Where the shim looks.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The shim's runtime directory; seeds are written here.
+    pub run_dir: PathBuf,
+    /// The KVM device.
+    pub kvm: PathBuf,
+    /// The kernel's memory report.
+    pub meminfo: PathBuf,
+    /// Where the container sees its cgroup.
+    pub cgroup: PathBuf,
+}
+
+impl Paths {
+    /// The paths of a container, with this runtime directory.
+    #[must_use]
+    pub fn of_container(run_dir: &Path) -> Self {
+        Self {
+            run_dir: run_dir.to_owned(),
+            kvm: "/dev/kvm".into(),
+            meminfo: "/proc/meminfo".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+        }
+    }
+}
+
+/// What the container's environment says.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// [`names::ENV_KVM_PROBE`]: how far the KVM probe must get; without it,
+    /// all the way.
+    pub kvm_probe: Option<String>,
+}
+
+impl Environment {
+    /// Takes what it needs from `lookup`, which is `std::env::var` for a real
+    /// container.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            kvm_probe: lookup(names::ENV_KVM_PROBE),
+        }
+    }
+}
+
+/// What was found, and what is held for the VM while this lives.
+#[derive(Debug)]
+pub struct Found {
+    /// The disks, in the machine's order.
+    pub disks: Vec<FoundDisk>,
+    /// The descriptors that keep everything else off the disks.
+    pub guards: Vec<OpenDisk>,
+}
+
+/// Reads the machine description in `config_dir`.
+///
+/// # Errors
+/// [`Refusal::Unreadable`] and [`Refusal::Description`].
+pub fn load(config_dir: &Path) -> Result<Machine, Refusal> {
+    let path = config_dir.join(names::MACHINE_FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(Refusal::Unreadable { path, source }),
+    };
+    Machine::from_json(&text).map_err(|source| Refusal::Description { path, source })
+}
+
+/// Checks everything about `machine` and opens its disks.
+///
+/// # Guarantees
+/// What is wrong with the description is reported in full; of what the host
+/// lacks, the first thing. When this fails, no descriptor stays open.
+///
+/// # Errors
+/// One [`Refusal`], worded for the person who wrote the manifest.
+pub fn prepare(
+    machine: &Machine,
+    paths: &Paths,
+    environment: &Environment,
+) -> Result<Found, Refusal> {
+    let problems = check(machine);
+    if !problems.is_empty() {
+        return Err(Refusal::Impossible { problems });
+    }
+    boot::check_files(&machine.firmware)?;
+    memory::check(machine.memory_bytes, &paths.meminfo, &paths.cgroup)
+        .map_err(|source| Refusal::Memory { source })?;
+    if machine.accelerator == Accelerator::Kvm {
+        kvm::check(&paths.kvm, environment.kvm_probe.as_deref())
+            .map_err(|source| Refusal::Kvm { source })?;
+    }
+    disks::open_all(machine, &paths.run_dir)
+}

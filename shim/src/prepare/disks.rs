@@ -1,0 +1,183 @@
+//! Opens every disk as its VM needs it, seeds included.
+//!
+//! A cloud-init disk becomes a seed image in the runtime directory, and from
+//! then on is a disk like any other.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use coracle_api::machine::{CloudInitData, Disk, DiskSource, Machine};
+use coracle_api::report::TerminationReason;
+use coracle_api::types::{CacheMode, DiscardMode, DiskBus, IoMode};
+use coracle_block::device::{self, DeviceError, DeviceFacts};
+use tracing::info;
+
+use super::Found;
+use crate::refusal::Refusal;
+use crate::seed::{self, Seed, SeedError};
+
+/// A disk that is there and open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundDisk {
+    /// The disk as qemu gets it: the machine's own, or for cloud-init data the
+    /// seed image in its place.
+    pub disk: Disk,
+    /// What was found at its path.
+    pub facts: DeviceFacts,
+}
+
+/// Why a disk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Its device or file.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The cloud-init data cannot be read.
+    #[error(
+        "its cloud-init data cannot be read from {}: the secret must have the key that the VM's \
+         `cloudInit` names",
+        path.display()
+    )]
+    Data {
+        /// Path in the pod.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The seed cannot be made.
+    #[error("its cloud-init seed cannot be made")]
+    Seed {
+        /// Why not.
+        source: SeedError,
+    },
+}
+
+impl DiskError {
+    /// The reason for the termination message.
+    #[must_use]
+    pub fn reason(&self) -> TerminationReason {
+        match self {
+            Self::Device(error) => error.reason(),
+            Self::Data { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                TerminationReason::DiskNotFound
+            }
+            Self::Data { .. } => TerminationReason::DiskPermission,
+            Self::Seed {
+                source: SeedError::TooLarge { .. },
+            } => TerminationReason::InvalidMachine,
+            Self::Seed { .. } => TerminationReason::HostFailed,
+        }
+    }
+}
+
+/// Opens every disk of `machine`, in its order.
+pub(super) fn open_all(machine: &Machine, run_dir: &Path) -> Result<Found, Refusal> {
+    let mut found = Found {
+        disks: Vec::new(),
+        guards: Vec::new(),
+    };
+    for disk in &machine.disks {
+        let (resolved, open) = open(machine, disk, run_dir).map_err(|source| Refusal::Disk {
+            disk: disk.name.clone(),
+            source,
+        })?;
+        info!(
+            disk = %disk.name,
+            path = %open.facts.path,
+            size_bytes = open.facts.size_bytes,
+            read_only = resolved.read_only,
+            "disk opened"
+        );
+        found.disks.push(FoundDisk {
+            disk: resolved,
+            facts: open.facts.clone(),
+        });
+        found.guards.push(open);
+    }
+    Ok(found)
+}
+
+fn open(
+    machine: &Machine,
+    disk: &Disk,
+    run_dir: &Path,
+) -> Result<(Disk, device::OpenDisk), DiskError> {
+    let path = run_dir.join(format!("seed-{}.img", disk.name));
+    if let DiskSource::CloudInit {
+        user_data,
+        network_data,
+    } = &disk.source
+    {
+        write_seed(machine, user_data, network_data.as_ref(), &path)?;
+    }
+    let resolved = resolved(disk, &path);
+    let open = device::open(&resolved)?;
+    Ok((resolved, open))
+}
+
+/// The disk that qemu gets for `disk`, whose seed image, if it is one, is at
+/// `seed`.
+///
+/// The runtime directory is memory: direct I/O, discards and queues of its own
+/// have no meaning there. ATA knows no read-only disk, so a seed on SATA may
+/// be written to; it is made anew on every start.
+pub(super) fn resolved(disk: &Disk, seed: &Path) -> Disk {
+    if !matches!(disk.source, DiskSource::CloudInit { .. }) {
+        return disk.clone();
+    }
+    Disk {
+        source: DiskSource::File {
+            path: seed.to_string_lossy().into_owned(),
+            create_bytes: None,
+        },
+        cache: CacheMode::Writeback,
+        io: IoMode::Threads,
+        discard: DiscardMode::Ignore,
+        read_only: disk.bus != DiskBus::Sata,
+        shareable: false,
+        iothread: false,
+        queues: (disk.bus == DiskBus::Virtio).then_some(1),
+        block_size: None,
+        ..disk.clone()
+    }
+}
+
+fn write_seed(
+    machine: &Machine,
+    user_data: &CloudInitData,
+    network_data: Option<&CloudInitData>,
+    path: &Path,
+) -> Result<(), DiskError> {
+    let user_data = read(user_data)?;
+    let network_config = network_data.map(read).transpose()?;
+    // cloud-init does its once-per-instance work again when the id changes:
+    // a VM that was deleted and made again is another instance.
+    let id = format!("{}-{}", machine.namespace, machine.name);
+    let seed = Seed {
+        instance_id: machine.uid.as_deref().unwrap_or(&id),
+        local_hostname: &machine.name,
+        user_data: &user_data,
+        network_config: network_config.as_deref(),
+    };
+    seed.write(path)
+        .map_err(|source| DiskError::Seed { source })
+}
+
+/// The data itself; of a file at most one byte more than a seed may hold, so
+/// that a file without an end is no trouble.
+fn read(data: &CloudInitData) -> Result<Vec<u8>, DiskError> {
+    match data {
+        CloudInitData::Inline(text) => Ok(text.clone().into_bytes()),
+        CloudInitData::Path(path) => {
+            let mut bytes = Vec::new();
+            File::open(path)
+                .and_then(|file| file.take(seed::DATA_MAX + 1).read_to_end(&mut bytes))
+                .map_err(|source| DiskError::Data {
+                    path: path.into(),
+                    source,
+                })?;
+            Ok(bytes)
+        }
+    }
+}

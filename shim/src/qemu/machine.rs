@@ -1,0 +1,208 @@
+//! The chipset, the accelerator, the CPUs and the memory's size.
+
+use coracle_api::machine as api;
+use coracle_api::types::Accelerator;
+
+use super::object::MEMORY;
+use super::switch::{Keys, Switch};
+
+/// `-machine`
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "these are qemu's own properties"
+)]
+pub(crate) struct Machine {
+    pub(crate) r#type: &'static str,
+    pub(crate) memory_backend: &'static str,
+    /// A core dump of qemu must not hold the guest's secrets.
+    pub(crate) dump_guest_core: bool,
+    /// Pages shared between VMs (KSM) can be told by their timing.
+    pub(crate) mem_merge: bool,
+    /// The old USB controllers; disks on USB bring a controller of their own.
+    pub(crate) usb: bool,
+    /// `VMware`'s back door.
+    pub(crate) vmport: bool,
+    /// Left on under emulation, where it is a guest's best clock; under KVM the
+    /// paravirtual clock is, and the HPET costs interrupts.
+    pub(crate) hpet: bool,
+}
+
+impl Machine {
+    pub(crate) fn q35(accelerator: Accelerator) -> Self {
+        Self {
+            r#type: "q35",
+            memory_backend: MEMORY,
+            dump_guest_core: false,
+            mem_merge: false,
+            usb: false,
+            vmport: false,
+            hpet: accelerator == Accelerator::Emulation,
+        }
+    }
+}
+
+impl Switch for Machine {
+    fn name(&self) -> &'static str {
+        "-machine"
+    }
+
+    fn value(&self) -> Option<String> {
+        Some(
+            Keys::word(self.r#type)
+                .with("memory-backend", self.memory_backend)
+                .flag("dump-guest-core", self.dump_guest_core)
+                .flag("mem-merge", self.mem_merge)
+                .flag("usb", self.usb)
+                .flag("vmport", self.vmport)
+                .flag("hpet", self.hpet)
+                .into_value(),
+        )
+    }
+}
+
+/// `-accel`. Given once, so that qemu never falls back to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accel {
+    /// `kvm`
+    Kvm,
+    /// `tcg`
+    Tcg {
+        /// `multi`: a host thread per virtual CPU.
+        thread: &'static str,
+        /// Most memory for translated code, in MiB. qemu's own bound is a GiB,
+        /// which no pod's memory limit has room for; a booting Linux fills
+        /// less than 32.
+        tb_size: u32,
+    },
+}
+
+impl Accel {
+    pub(crate) fn of(accelerator: Accelerator) -> Self {
+        match accelerator {
+            Accelerator::Kvm => Self::Kvm,
+            Accelerator::Emulation => Self::Tcg {
+                thread: "multi",
+                tb_size: 128,
+            },
+        }
+    }
+}
+
+impl Switch for Accel {
+    fn name(&self) -> &'static str {
+        "-accel"
+    }
+
+    fn value(&self) -> Option<String> {
+        Some(
+            match self {
+                Self::Kvm => Keys::word("kvm"),
+                Self::Tcg { thread, tb_size } => Keys::word("tcg")
+                    .with("thread", thread)
+                    .with("tb-size", tb_size),
+            }
+            .into_value(),
+        )
+    }
+}
+
+/// `-cpu`: a model and its features, as one text.
+#[derive(Clone, Debug)]
+pub(crate) struct Cpu(String);
+
+impl Cpu {
+    /// Without a wish, everything there is. (Linux 6.12 sometimes panics under
+    /// emulation by qemu 7.2 on `cmpxchg16b`; `qemu64,-cx16` avoids it. It is
+    /// not taken away from everyone: x86-64-v2 systems will not start without
+    /// it.)
+    pub(crate) fn of(accelerator: Accelerator, model: Option<&str>) -> Self {
+        let default = match accelerator {
+            Accelerator::Kvm => "host",
+            Accelerator::Emulation => "max",
+        };
+        Self(model.unwrap_or(default).to_owned())
+    }
+}
+
+impl Switch for Cpu {
+    fn name(&self) -> &'static str {
+        "-cpu"
+    }
+
+    /// Commas stay: they are what parts the features, and nothing but a CPU's
+    /// features can follow them.
+    fn value(&self) -> Option<String> {
+        Some(self.0.clone())
+    }
+}
+
+/// `-smp`
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Smp {
+    pub(crate) cpus: u32,
+    pub(crate) sockets: u32,
+    pub(crate) cores: u32,
+    pub(crate) threads: u32,
+}
+
+impl Smp {
+    pub(crate) fn of(cpu: &api::Cpu) -> Self {
+        let api::Cpu {
+            sockets,
+            cores,
+            threads,
+            ..
+        } = *cpu;
+        Self {
+            cpus: cpu.count(),
+            sockets,
+            cores,
+            threads,
+        }
+    }
+}
+
+impl Switch for Smp {
+    fn name(&self) -> &'static str {
+        "-smp"
+    }
+
+    fn value(&self) -> Option<String> {
+        Some(
+            Keys::default()
+                .with("cpus", &self.cpus)
+                .with("sockets", &self.sockets)
+                .with("cores", &self.cores)
+                .with("threads", &self.threads)
+                .into_value(),
+        )
+    }
+}
+
+/// `-m`
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// In MiB.
+    pub(crate) size: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self { size: bytes >> 20 }
+    }
+}
+
+impl Switch for Memory {
+    fn name(&self) -> &'static str {
+        "-m"
+    }
+
+    fn value(&self) -> Option<String> {
+        Some(
+            Keys::default()
+                .with("size", &format!("{}M", self.size))
+                .into_value(),
+        )
+    }
+}
