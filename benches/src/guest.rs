@@ -1,0 +1,101 @@
+//! The guests: a Linux that says a line from its first process, and a boot
+//! sector that only spins.
+
+use std::path::{Path, PathBuf};
+
+use coracle_api::machine::{Cpu, Disk, DiskSource, Firmware, MACHINE_VERSION, Machine};
+use coracle_api::types::{Accelerator, CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
+
+/// What the guest's first process says.
+pub(crate) const HELLO: &str = "coracle-bench: userspace";
+/// Quiet, and without what only costs time under emulation.
+const CMDLINE: &str =
+    "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr";
+/// Has the guest's first process stay instead of powering off.
+const STAY: &str = "coracle.bench=stay";
+const MEMORY: u64 = 256 << 20;
+
+/// A kernel and an initial ram disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Linux {
+    pub dir: PathBuf,
+}
+
+/// What the Linux guest does after it has said its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    PowerOff,
+    Stay,
+}
+
+impl Linux {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+        }
+    }
+
+    /// The guest's kernel command line.
+    pub(crate) fn cmdline(then: Then) -> String {
+        match then {
+            Then::PowerOff => CMDLINE.to_owned(),
+            Then::Stay => format!("{CMDLINE} {STAY}"),
+        }
+    }
+
+    /// A machine that boots it, with a disk to be like others.
+    pub(crate) fn machine(&self, then: Then, disk: &Path) -> Machine {
+        let file = |name| self.dir.join(name).display().to_string();
+        let firmware = Firmware::Kernel {
+            kernel: file("vmlinuz"),
+            initrd: Some(file("initrd")),
+            cmdline: Self::cmdline(then),
+        };
+        machine(firmware, disk)
+    }
+}
+
+/// A machine that boots a disk.
+pub(crate) fn boots(disk: &Path) -> Machine {
+    machine(Firmware::Bios {}, disk)
+}
+
+fn machine(firmware: Firmware, disk: &Path) -> Machine {
+    Machine {
+        version: MACHINE_VERSION,
+        name: "bench".into(),
+        namespace: "default".into(),
+        uid: None,
+        accelerator: Accelerator::Emulation,
+        cpu: Cpu {
+            sockets: 1,
+            cores: 1,
+            threads: 1,
+            model: None,
+        },
+        memory_bytes: MEMORY,
+        firmware,
+        disks: vec![Disk {
+            name: "root".into(),
+            source: DiskSource::File {
+                path: disk.display().to_string(),
+                create_bytes: None,
+            },
+            bus: DiskBus::Virtio,
+            // Whatever file system the temporary directory is on has it.
+            cache: CacheMode::Writeback,
+            io: IoMode::Auto,
+            discard: DiscardMode::Unmap,
+            error_policy: ErrorPolicy::Stop,
+            read_only: false,
+            shareable: false,
+            serial: "root".into(),
+            boot_index: Some(1),
+            iothread: false,
+            queues: None,
+            block_size: None,
+        }],
+        interfaces: vec![],
+        shutdown_seconds: 5,
+    }
+}

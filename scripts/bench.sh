@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# bench.sh [coracle-bench's options]: measures Coracle beside bare qemu. What
+# it needs is fetched and built first; both sides then run in one process
+# namespace whose first process reaps at once (a machine's own may take its
+# time, and every end of a process would seem slow).
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+cd "$repo"
+
+((EUID == 0)) || die "measuring pods needs root"
+guest=$cache/bench
+
+# A guest that says one line from its first process: Debian's cloud kernel and
+# a static busybox.
+make_guest() {
+    local package work
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+    [[ -n $package ]] || die "apt does not know linux-image-cloud-amd64: run apt-get update"
+    if [[ -e $guest/$package && -e $guest/initrd && scripts/bench.sh -ot $guest/initrd ]]; then
+        return
+    fi
+    work=$(mktemp -d)
+    (cd "$work" && apt-get -q download "$package")
+    dpkg-deb -x "$work"/*.deb "$work/kernel"
+    mkdir -p "$guest" "$work/root/bin"
+    cp "$(command -v busybox)" "$work/root/bin/busybox"
+    cat >"$work/root/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc
+/bin/busybox mount -t proc proc /proc
+echo "coracle-bench: userspace"
+case $(/bin/busybox cat /proc/cmdline) in
+    *coracle.bench=stay*) while :; do /bin/busybox sleep 3600; done ;;
+esac
+/bin/busybox poweroff -f
+INIT
+    chmod 0755 "$work/root/init"
+    (cd "$work/root" && find . | cpio --quiet -o -H newc | gzip -n) >"$guest/initrd"
+    cp "$work"/kernel/boot/vmlinuz-* "$guest/vmlinuz"
+    touch "$guest/$package" "$guest/initrd"
+    rm -rf "$work"
+}
+
+scripts/build-images.sh
+timed "Building the programs to measure with" \
+    cargo build --release -p coracle -p coracle-device-plugin -p coracle-benches
+timed "Preparing the guest" make_guest
+tests/guests/build.sh "$guest/boot-sectors" >/dev/null
+
+say "Measuring (this takes some minutes; leave the machine alone)"
+# shellcheck disable=SC2016 # expanded by the inner shell, which reaps
+exec unshare --pid --fork --mount-proc bash -c '"$@" & wait $!' bench \
+    target/release/coracle-bench \
+    --pod-programs target/x86_64-unknown-linux-gnu/image \
+    --coracle target/release/coracle \
+    --images "$cache/images" \
+    --guest "$guest" \
+    --spinner "$guest/boot-sectors/ignore-button.img" \
+    "$@"
