@@ -1,1 +1,41 @@
-//! Device plugin: advertises /dev/kvm to the kubelet.
+//! The device plugin: advertises `/dev/kvm` to the kubelet as
+//! `coracle.dev/kvm`, and gives every container that requests it a node that
+//! works for any user (device plugin v1beta1, kubelet 1.26 to 1.37).
+//!
+//! Kubelets before 1.26 dial plugins with the socket's path as the HTTP/2
+//! `:authority`. The HTTP/2 library under this server refuses that with
+//! `PROTOCOL_ERROR`, so 1.26 is the oldest kubelet it can serve.
+//!
+//! ```text
+//!             ┌─ events ─┐  (one inotify instance)
+//!             ▼          ▼
+//!   check ─ health ─► registrar ─► session ─► kubelet
+//!  (probe)  (watch)   (when)       (one registration: socket, server, streams)
+//! ```
+//!
+//! What it guarantees: a device is healthy only while a guest can run on it;
+//! an unknown or unhealthy device is never handed out; the kubelet may go and
+//! come as it likes. What it must never do: change a device of the host, exit
+//! because the kubelet is away, do I/O in `Allocate`, or talk to the API
+//! server.
+
+mod allocation;
+pub mod args;
+mod check;
+mod config;
+mod events;
+mod grant;
+mod health;
+mod inspect;
+mod plugin;
+mod registrar;
+mod service;
+mod session;
+mod socket;
+
+pub use allocation::AllocateError;
+pub use check::{CheckError, Checked};
+pub use config::{Config, Grant};
+pub use grant::GrantError;
+pub use inspect::{Inspection, inspect};
+pub use plugin::{RunError, run};

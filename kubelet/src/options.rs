@@ -35,6 +35,9 @@ pub struct Faults {
     pub refuse: u32,
     /// So long each registration takes before anything is done about it.
     pub answer_after: Duration,
+    /// The streams of so many registrations are dropped after their first
+    /// list, and as ever not asked for again.
+    pub drop_streams: u32,
     /// The end of a plugin's old stream disconnects whatever is registered
     /// under the resource by then, as in kubelets up to 1.36
     /// (kubernetes/kubernetes#127803).

@@ -117,6 +117,9 @@ impl Shared {
         while let Some(list) = stream.message().await? {
             self.accounts
                 .send_modify(|accounts| accounts.update(resource, generation, list));
+            if generation <= u64::from(self.faults.drop_streams) {
+                break;
+            }
         }
         Ok(())
     }

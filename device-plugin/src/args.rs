@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use coracle_kvm_probe::Level;
+use coracle_proto::deviceplugin::DIRECTORY;
+
+use crate::config::{Config, Grant};
+
+/// Advertises /dev/kvm to the kubelet as the resource coracle.dev/kvm.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coracle-device-plugin",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Args {
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Register with the kubelet and serve it until SIGTERM (the default)
+    Run(RunArgs),
+    /// Run the probe once, say what it found, exit 0 if it passed, 1 if not
+    Probe(ProbeArgs),
+    /// Show what this node would advertise and, where it would not, why
+    Inspect(InspectArgs),
+}
+
+/// What `run` takes.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct RunArgs {
+    /// The kubelet's directory for device plugins; k0s has it in
+    /// /var/lib/k0s/kubelet, microk8s in /var/snap/microk8s/common
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+    pub kubelet_dir: PathBuf,
+    /// Where the plugin keeps its own device node; the same path on the host
+    #[arg(long, value_name = "DIR", default_value = "/run/coracle/dev")]
+    pub node_dir: PathBuf,
+    /// Write a CDI specification here (/var/run/cdi, say) and let the container
+    /// runtime make the node; needs a runtime that has CDI switched on
+    #[arg(long, value_name = "DIR")]
+    pub cdi_dir: Option<PathBuf>,
+    /// The host's device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    pub kvm_device: PathBuf,
+    /// How many containers may have it at once
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub kvm_count: u32,
+    /// What KVM must be able to do to count as healthy: open, run, kernel
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::Kernel)]
+    pub kvm_probe: Level,
+    /// The least important events that are logged
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+    /// How events are logged
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// What `probe` takes.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ProbeArgs {
+    /// The device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    pub kvm_device: PathBuf,
+    /// What KVM must be able to do: open, run, kernel
+    #[arg(long, value_name = "LEVEL", default_value_t = Level::Kernel)]
+    pub kvm_probe: Level,
+}
+
+/// What `inspect` takes.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// How events are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line of JSON.
+    Json,
+}
+
+impl Args {
+    /// What to do.
+    #[must_use]
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
+    }
+}
+
+impl InspectArgs {
+    /// What would be run.
+    #[must_use]
+    pub fn config(self) -> Config {
+        self.run.into()
+    }
+}
+
+impl From<RunArgs> for Config {
+    fn from(args: RunArgs) -> Self {
+        let RunArgs {
+            kubelet_dir,
+            node_dir,
+            cdi_dir,
+            kvm_device,
+            kvm_count,
+            kvm_probe,
+            ..
+        } = args;
+        Self {
+            kubelet_dir,
+            device: kvm_device,
+            count: kvm_count as usize,
+            level: kvm_probe,
+            grant: match cdi_dir {
+                Some(dir) => Grant::Cdi { dir },
+                None => Grant::Node { dir: node_dir },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+        Args::try_parse_from([&["coracle-device-plugin"], words].concat()).map(Args::command)
+    }
+
+    #[test]
+    fn run_is_what_is_meant_when_nothing_is_said() {
+        for words in [&["--kvm-count", "3"][..], &["run", "--kvm-count", "3"]] {
+            let Ok(Command::Run(args)) = parse(words) else {
+                panic!("{words:?}")
+            };
+            let config = Config::from(args);
+            assert_eq!(config.count, 3);
+            assert_eq!(config.level, Level::Kernel);
+            assert_eq!(
+                config.socket().to_str(),
+                Some("/var/lib/kubelet/device-plugins/coracle-kvm.sock")
+            );
+            assert_eq!(
+                config.grant,
+                Grant::Node {
+                    dir: "/run/coracle/dev".into()
+                }
+            );
+        }
+        let Ok(Command::Inspect(args)) = parse(&["inspect", "--json", "--cdi-dir", "/c"]) else {
+            panic!("inspect")
+        };
+        assert_eq!(args.config().grant, Grant::Cdi { dir: "/c".into() });
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_the_good_ones() {
+        for (words, part) in [
+            (&["--kvm-probe", "boot"][..], "open, run or kernel"),
+            (&["--kvm-count", "0"], "1..=50000"),
+            (&["--kvm-count", "50001"], "1..=50000"),
+        ] {
+            let error = parse(words).expect_err("bad").to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the plugin is to do, from the command line or from `coracle run`.
+
+use std::path::{Path, PathBuf};
+
+use coracle_api::names::RESOURCE_KVM;
+use coracle_kvm_probe::Level;
+use coracle_proto::deviceplugin::KUBELET_SOCKET;
+
+/// Where a container finds the device.
+pub(crate) const CONTAINER_PATH: &str = "/dev/kvm";
+/// File name of the plugin's socket in the kubelet's directory.
+pub(crate) const SOCKET: &str = "coracle-kvm.sock";
+
+/// What the plugin is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The kubelet's directory for device plugins.
+    pub kubelet_dir: PathBuf,
+    /// The host's device.
+    pub device: PathBuf,
+    /// How many containers may have it at once.
+    pub count: usize,
+    /// What the device must be able to do.
+    pub level: Level,
+    /// How a container gets it.
+    pub grant: Grant,
+}
+
+/// How a container gets the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// A node of the plugin's own, open to every user. It must be the same
+    /// path on the host.
+    Node {
+        /// The directory of the node.
+        dir: PathBuf,
+    },
+    /// The container runtime makes the node, by the Container Device
+    /// Interface.
+    Cdi {
+        /// The directory of the specification, one that the runtime reads.
+        dir: PathBuf,
+    },
+}
+
+impl Config {
+    /// The resource.
+    pub(crate) const RESOURCE: &'static str = RESOURCE_KVM;
+
+    pub(crate) fn kubelet_socket(&self) -> PathBuf {
+        self.kubelet_dir.join(KUBELET_SOCKET)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.kubelet_dir.join(SOCKET)
+    }
+}
+
+impl Grant {
+    /// The file that the plugin makes for it.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self {
+            Self::Node { dir } => dir.join("kvm"),
+            Self::Cdi { dir } => dir.join("coracle.dev-kvm.json"),
+        }
+    }
+
+    /// The directory of that file.
+    pub(crate) fn dir(&self) -> &Path {
+        match self {
+            Self::Node { dir } | Self::Cdi { dir } => dir,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! When to register: the one task that owns the registration.
+//!
+//! ```text
+//!            kubelet.sock is there          Register answered
+//!  Waiting ────────────────────────► serve ──────────────────► Registered
+//!     ▲                                │ failed: pause             │
+//!     └────────────────────────────────┴───────────────────────────┘
+//!        kubelet.sock replaced · our socket gone · no stream for a while
+//! ```
+//!
+//! The kubelet never asks for a stream again, and it wipes its directory when
+//! it starts; so whichever of the three signs comes first ends the
+//! registration, and the next begins from nothing. A kubelet that is away is
+//! waited for, however long that takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::check::chain;
+use crate::config::Config;
+use crate::health::Health;
+use crate::session::{Session, SessionError};
+use crate::socket::SocketId;
+
+/// How often the sockets are looked at without an event.
+const POLL: Duration = Duration::from_secs(2);
+/// How long the kubelet may follow no stream. It opens one at once after a
+/// registration.
+const STREAM_GRACE: Duration = Duration::from_secs(1);
+/// The pause after a registration that failed, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause. An event at kubelet.sock ends any.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the registrar works with.
+pub(crate) struct Registrar {
+    pub(crate) config: Arc<Config>,
+    pub(crate) health: watch::Receiver<Health>,
+    /// Something happened at kubelet.sock.
+    pub(crate) kubelet: Arc<Notify>,
+    /// Something happened at our socket.
+    pub(crate) own: Arc<Notify>,
+}
+
+impl Registrar {
+    /// Registers, again and again, until it is stopped; then closes the
+    /// registration in order.
+    pub(crate) async fn keep(mut self, stop: CancellationToken) {
+        // A list without a verdict would make the kubelet turn pods away that
+        // had the device before the plugin restarted.
+        let known = self.health.wait_for(|health| *health != Health::Unknown);
+        if stop.run_until_cancelled(known).await.is_none() {
+            return;
+        }
+        let mut pause = FIRST_PAUSE;
+        while !stop.is_cancelled() {
+            let Some(kubelet) = stop.run_until_cancelled(self.present()).await else {
+                break;
+            };
+            let Some(served) = stop.run_until_cancelled(self.serve()).await else {
+                break;
+            };
+            let failed = match served {
+                Ok(session) => {
+                    let lived = self.register(&session, kubelet);
+                    let ended = stop.run_until_cancelled(lived).await;
+                    session.close().await;
+                    match ended {
+                        None => break,
+                        Some(Ok(why)) => {
+                            info!(why, "registering again");
+                            pause = FIRST_PAUSE;
+                            continue;
+                        }
+                        Some(Err(error)) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            warn!(error = chain(&failed), "not registered, trying again");
+            let _ = stop
+                .run_until_cancelled(timeout(pause, self.kubelet.notified()))
+                .await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The kubelet's socket, once it is there.
+    async fn present(&self) -> SocketId {
+        let path = self.config.kubelet_socket();
+        let mut waiting = false;
+        loop {
+            if let Some(id) = SocketId::of(&path) {
+                return id;
+            }
+            if !waiting {
+                info!(socket = %path.display(), "waiting for the kubelet");
+                waiting = true;
+            }
+            let _ = timeout(POLL, self.kubelet.notified()).await;
+        }
+    }
+
+    async fn serve(&self) -> Result<Session, SessionError> {
+        Session::serve(self.config.clone(), self.health.clone()).await
+    }
+
+    /// Registers with the kubelet, and says why the registration has ended
+    /// when it has.
+    async fn register(
+        &self,
+        session: &Session,
+        kubelet: SocketId,
+    ) -> Result<&'static str, SessionError> {
+        let socket = self.config.kubelet_socket();
+        tokio::select! {
+            registered = session.register(&socket) => registered?,
+            why = self.replaced(session, kubelet) => return Ok(why),
+        }
+        info!(
+            resource = Config::RESOURCE,
+            count = self.config.count,
+            "registered"
+        );
+        Ok(tokio::select! {
+            why = self.replaced(session, kubelet) => why,
+            why = unfollowed(session) => why,
+        })
+    }
+
+    /// Waits until one of the sockets is not the one it was.
+    async fn replaced(&self, session: &Session, kubelet: SocketId) -> &'static str {
+        let socket = self.config.kubelet_socket();
+        loop {
+            if !session.is_there() {
+                return "our socket is gone";
+            }
+            // A kubelet that is only gone is not a reason: its stream ends.
+            if SocketId::of(&socket).is_some_and(|now| now != kubelet) {
+                return "kubelet.sock was replaced";
+            }
+            tokio::select! {
+                () = self.kubelet.notified() => {}
+                () = self.own.notified() => {}
+                () = sleep(POLL) => {}
+            }
+        }
+    }
+}
+
+/// Waits until the kubelet has followed no stream for a while.
+async fn unfollowed(session: &Session) -> &'static str {
+    let mut streams = session.streams();
+    loop {
+        let followed = timeout(STREAM_GRACE, streams.wait_for(|count| *count > 0))
+            .await
+            .is_ok_and(|waited| waited.is_ok());
+        if !followed {
+            return "the kubelet follows no stream";
+        }
+        if streams.wait_for(|count| *count == 0).await.is_err() {
+            return "the server is gone";
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! One registration: the plugin's socket, the server on it, and the kubelet
+//! that was told of it. Nothing of it survives into the next one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_proto::deviceplugin::device_plugin_client::DevicePluginClient;
+use coracle_proto::deviceplugin::device_plugin_server::DevicePluginServer;
+use coracle_proto::deviceplugin::registration_client::RegistrationClient;
+use coracle_proto::deviceplugin::{DevicePluginOptions, Empty, RegisterRequest, VERSION};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::config::{Config, SOCKET};
+use crate::grant::remove_if_there;
+use crate::health::Health;
+use crate::service::Service;
+use crate::socket::SocketId;
+
+/// How long our own server may take to answer us.
+const SELF_LIMIT: Duration = Duration::from_secs(5);
+/// How long the kubelet may take to register us: it dials back in the call and
+/// gives that ten seconds.
+const REGISTER_LIMIT: Duration = Duration::from_secs(20);
+/// How long the kubelet's connections may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a registration did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("failed to listen on {}", path.display())]
+    Listen { path: PathBuf, source: io::Error },
+    #[error("failed to dial {}", path.display())]
+    Dial {
+        path: PathBuf,
+        source: tonic::transport::Error,
+    },
+    #[error("{} did not answer within {} s", path.display(), limit.as_secs())]
+    Unanswered { path: PathBuf, limit: Duration },
+    #[error("our own server answers with an error: {}", source.message())]
+    OwnServer { source: Box<tonic::Status> },
+    #[error("the kubelet refused the registration: {}", source.message())]
+    Refused { source: Box<tonic::Status> },
+}
+
+/// A server on the plugin's socket. Dropping it stops it without waiting.
+pub(crate) struct Session {
+    socket: PathBuf,
+    id: SocketId,
+    streams: watch::Receiver<usize>,
+    stop: CancellationToken,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Serves the plugin's socket, and makes sure that it answers.
+    pub(crate) async fn serve(
+        config: Arc<Config>,
+        health: watch::Receiver<Health>,
+    ) -> Result<Self, SessionError> {
+        let socket = config.socket();
+        let failed = |source| SessionError::Listen {
+            path: socket.clone(),
+            source,
+        };
+        // An earlier plugin that was killed leaves its socket.
+        remove_if_there(&socket).map_err(failed)?;
+        let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let id = SocketId::of(&socket)
+            .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "it is gone again")))?;
+        let stop = CancellationToken::new();
+        let (sender, streams) = watch::channel(0);
+        let service = Service {
+            config,
+            health,
+            streams: sender,
+            stop: stop.clone(),
+        };
+        let server = Server::builder()
+            .add_service(DevicePluginServer::new(service))
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            );
+        // Whether it still serves is seen on its socket and its streams.
+        let server = tokio::spawn(async move { drop(server.await) });
+        let session = Self {
+            socket: socket.clone(),
+            id,
+            streams,
+            stop,
+            server: Some(server),
+        };
+        session.answers().await?;
+        Ok(session)
+    }
+
+    /// Dials our own socket, as the kubelet will.
+    async fn answers(&self) -> Result<(), SessionError> {
+        let asked = async {
+            let mut client = DevicePluginClient::new(dial(&self.socket).await?);
+            client
+                .get_device_plugin_options(Empty {})
+                .await
+                .map_err(|status| SessionError::OwnServer {
+                    source: Box::new(status),
+                })
+        };
+        limited(&self.socket, SELF_LIMIT, asked).await.map(|_| ())
+    }
+
+    /// Tells the kubelet of the socket.
+    pub(crate) async fn register(&self, kubelet: &Path) -> Result<(), SessionError> {
+        let request = RegisterRequest {
+            version: VERSION.into(),
+            endpoint: SOCKET.into(),
+            resource_name: Config::RESOURCE.into(),
+            options: Some(DevicePluginOptions::default()),
+        };
+        let asked = async {
+            RegistrationClient::new(dial(kubelet).await?)
+                .register(request)
+                .await
+                .map_err(|status| SessionError::Refused {
+                    source: Box::new(status),
+                })
+        };
+        limited(kubelet, REGISTER_LIMIT, asked).await.map(|_| ())
+    }
+
+    /// Whether the socket at our path is still ours.
+    pub(crate) fn is_there(&self) -> bool {
+        SocketId::of(&self.socket) == Some(self.id)
+    }
+
+    /// How many streams the kubelet follows.
+    pub(crate) fn streams(&self) -> watch::Receiver<usize> {
+        self.streams.clone()
+    }
+
+    /// Ends the streams and the connections, and removes the socket. When this
+    /// returns, nothing of this registration can disturb the next: kubelets
+    /// take the late end of an old stream for the end of the new one.
+    pub(crate) async fn close(mut self) {
+        self.stop.cancel();
+        if self.is_there() {
+            let _ = std::fs::remove_file(&self.socket);
+        }
+        if let Some(mut server) = self.server.take()
+            && timeout(CLOSE_LIMIT, &mut server).await.is_err()
+        {
+            server.abort();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(server) = self.server.take() {
+            server.abort();
+        }
+    }
+}
+
+async fn dial(path: &Path) -> Result<Channel, SessionError> {
+    let failed = |source| SessionError::Dial {
+        path: path.to_owned(),
+        source,
+    };
+    let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(failed)?;
+    endpoint.connect().await.map_err(failed)
+}
+
+async fn limited<T>(
+    path: &Path,
+    limit: Duration,
+    asked: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    timeout(limit, asked).await.unwrap_or_else(|_| {
+        Err(SessionError::Unanswered {
+            path: path.to_owned(),
+            limit,
+        })
+    })
+}

@@ -1,0 +1,174 @@
+//! The program itself.
+
+use std::process::{Child, Command, Output, Stdio};
+
+use coracle_device_plugin::Inspection;
+use coracle_kubelet::Options;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::kit::{Node, RESOURCE, all_healthy, none_healthy};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coracle-device-plugin");
+
+/// The running program; killed with the test.
+struct Program(Child);
+
+impl Program {
+    fn start(node: &Node) -> Self {
+        let child = Command::new(PROGRAM)
+            .arg("--kubelet-dir")
+            .arg(node.kubelet_dir())
+            .arg("--node-dir")
+            .arg(node.node_dir())
+            .arg("--kvm-device")
+            .arg(node.device())
+            .args([
+                "--kvm-count",
+                "3",
+                "--kvm-probe",
+                "run",
+                "--log-format",
+                "json",
+            ])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("starts");
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("is there");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn once(words: &[&str]) -> Output {
+    Command::new(PROGRAM).args(words).output().expect("runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn it_survives_being_killed_and_ends_in_order_on_sigterm() {
+    let Some(node) = Node::new() else { return };
+    let kubelet = node.kubelet(Options::default()).await;
+    let mut program = Program::start(&node);
+    all_healthy(&kubelet).await;
+    let held = kubelet.allocate(RESOURCE, 2).await.expect("allocates");
+    program.signal(Signal::SIGKILL);
+    none_healthy(&kubelet).await;
+    program.0.wait().expect("ended");
+    assert!(
+        node.plugin_socket().exists(),
+        "a killed plugin leaves its socket"
+    );
+
+    let mut program = Program::start(&node);
+    all_healthy(&kubelet).await;
+    let other = kubelet
+        .allocate(RESOURCE, 1)
+        .await
+        .expect("the slots are the same");
+    assert!(
+        !held.ids.contains(&other.ids[0]),
+        "and what is held stays held"
+    );
+    program.signal(Signal::SIGTERM);
+    none_healthy(&kubelet).await;
+    let status = program.0.wait().expect("ended");
+    assert!(status.success(), "{status}");
+    assert!(!node.plugin_socket().exists());
+}
+
+#[tokio::test]
+async fn inspect_says_what_would_be_advertised_and_what_is_missing() {
+    let Some(node) = Node::new() else { return };
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let (kubelet_dir, node_dir) = (path(node.kubelet_dir()), path(node.node_dir()));
+    let device = path(node.device());
+    let words = [
+        "inspect",
+        "--json",
+        "--kubelet-dir",
+        &kubelet_dir,
+        "--node-dir",
+        &node_dir,
+        "--kvm-device",
+        &device,
+        "--kvm-probe",
+        "open",
+    ];
+    let look = || -> serde_json::Value {
+        let output = once(&words);
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let found = look();
+    assert_eq!(found["resource"], RESOURCE);
+    assert_eq!(
+        (&found["capacity"], &found["allocatable"]),
+        (&1000.into(), &1000.into())
+    );
+    assert_eq!(found["kubeletPresent"], false);
+    assert_eq!(found["grantReady"], false, "looking makes nothing");
+    assert!(
+        found["missing"][0]
+            .as_str()
+            .expect("a reason")
+            .contains("--kubelet-dir")
+    );
+
+    let kubelet = node.kubelet(Options::default()).await;
+    assert_eq!(look()["missing"], serde_json::json!([]));
+    node.unplug();
+    let found = look();
+    assert_eq!(found["allocatable"], 0);
+    assert!(
+        found["missing"][0]
+            .as_str()
+            .expect("a reason")
+            .contains("is not there")
+    );
+    kubelet.stop().await;
+
+    let human = once(
+        &words
+            .iter()
+            .copied()
+            .filter(|word| *word != "--json")
+            .collect::<Vec<_>>(),
+    );
+    let human = text(&human.stdout);
+    assert!(human.contains("allocatable  0 of 1000"), "{human}");
+    assert!(human.contains("\nmissing      "), "{human}");
+}
+
+#[test]
+fn probe_says_what_it_found_and_exits_accordingly() {
+    let absent = once(&["probe", "--kvm-device", "/nonexistent/kvm"]);
+    assert_eq!(absent.status.code(), Some(1));
+    let said = text(&absent.stderr);
+    assert!(said.contains("/nonexistent/kvm is not there"), "{said}");
+    let Some(node) = Node::new() else { return };
+    let device = node.device().display().to_string();
+    let open = once(&["probe", "--kvm-device", &device, "--kvm-probe", "open"]);
+    assert!(open.status.success());
+    assert!(text(&open.stdout).contains("passes the probe \"open\""));
+}
+
+/// The type is public so that `coracle` can show it.
+#[test]
+fn an_inspection_can_be_shown() {
+    fn shown<T: std::fmt::Display + serde::Serialize>() {}
+    shown::<Inspection>();
+}

@@ -1,0 +1,7 @@
+//! The device plugin against a kubelet over real sockets, with a device node
+//! that the test can take away.
+
+mod binary;
+mod device;
+mod kit;
+mod registration;
