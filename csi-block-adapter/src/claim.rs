@@ -219,7 +219,7 @@ fn check_access(
         Some(holder) if only("ReadWriteOncePod") => Err(ClaimRefusal::AccessModeForbidsSharing {
             claim: wanted.claim.into(),
             vm: wanted.vm.into(),
-            holder: holder.clone(),
+            holder: Box::new(holder.clone()),
         }),
         _ => Ok(()),
     }
@@ -235,7 +235,7 @@ fn check_holders(wanted: &Wanted<'_>, holders: &[Holder]) -> Result<(), ClaimRef
             claim: wanted.claim.into(),
             disk: wanted.disk.into(),
             vm: wanted.vm.into(),
-            holder: holder.clone(),
+            holder: Box::new(holder.clone()),
         }),
     }
 }

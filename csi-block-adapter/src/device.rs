@@ -7,13 +7,15 @@
 //! |---|---|---|
 //! | writable | `O_EXCL`, held | write lock on the guard byte, held |
 //! | read-only | `O_EXCL` tried and let go | read lock on the guard byte, held |
-//! | shareable | not exclusive | read lock on the guard byte, held |
+//! | shareable | `O_EXCL` tried and let go | read lock on the guard byte, held |
 //!
 //! `O_EXCL` is the kernel's claim on the device itself. It is what mount, swap,
 //! device-mapper and md take, and it holds across containers, each of which
 //! has a device node of its own. Locks on the node, qemu's image locks among
 //! them, do not: they belong to the inode. Opens without `O_EXCL`, as qemu's
-//! own, are not hindered by it.
+//! own, are not hindered by it. Who only tried it has made sure that no mount
+//! and no VM of its own holds the device; one that comes later is not kept out
+//! here, but by the claim side.
 //!
 //! This module never writes to a disk. It creates an image file that is not
 //! there, and never changes one that is.

@@ -13,10 +13,12 @@ use clap::{Parser, Subcommand};
 use coracle_api::{
     machine::{Disk, DiskSource},
     names::exit,
-    report::TerminationReason,
+    report::{TerminationMessage, TerminationReason},
     types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode},
 };
-use coracle_block::device::{self, DeviceError, DeviceFacts};
+use coracle_block::device::{self, DeviceError};
+
+use self::report::Report;
 
 /// Shows what a block device or disk image offers to a VM.
 ///
@@ -51,6 +53,9 @@ enum Command {
         /// As a disk with shareable: true.
         #[arg(long)]
         shareable: bool,
+        /// Creates a sparse image of this size where nothing is there.
+        #[arg(long, value_name = "BYTES")]
+        create_bytes: Option<u64>,
         /// Prints one JSON object.
         #[arg(long)]
         json: bool,
@@ -58,13 +63,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().command) {
+    let command = Args::parse().command;
+    let json = matches!(
+        command,
+        Command::Inspect { json: true, .. } | Command::Open { json: true, .. }
+    );
+    match run(command) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => {
-            eprintln!("coracle-block: {error:#}");
-            let reason = error.downcast_ref::<DeviceError>().map(DeviceError::reason);
-            ExitCode::from(reason.map_or(exit::HOST, TerminationReason::exit_code))
-        }
+        Err(error) => ExitCode::from(fail(&error, json)),
     }
 }
 
@@ -72,29 +78,59 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Inspect { path, json } => {
             let facts = device::inspect(&path)?;
-            let disk = disk(&facts.path, facts.read_only, false);
-            print(&disk, &facts, json)
+            let disk = Disk {
+                read_only: facts.read_only,
+                ..disk(&facts.path, None)
+            };
+            let report = Report::new(&disk, &facts, device::holders(&facts)?);
+            print(&if json {
+                report.to_json()?
+            } else {
+                report.to_string()
+            })
         }
         Command::Open {
             path,
             read_only,
             shareable,
+            create_bytes,
             json,
         } => {
-            let disk = disk(text(&path)?, read_only, shareable);
-            let facts = device::open(&disk)?.facts;
-            print(&disk, &facts, json)
+            let disk = Disk {
+                read_only,
+                shareable,
+                ..disk(text(&path)?, create_bytes)
+            };
+            let open = device::open(&disk)?;
+            // The only holder left is this process, or one it shares with.
+            let report = Report::new(&disk, &open.facts, vec![]);
+            print(&if json {
+                report.to_json()?
+            } else {
+                report.to_string()
+            })
         }
     }
 }
 
-fn print(disk: &Disk, facts: &DeviceFacts, json: bool) -> anyhow::Result<()> {
-    let report = report::Report::new(disk, facts, device::holders(facts)?);
-    let text = if json {
-        report.to_json()?
-    } else {
-        report.to_string()
+/// Reports a failure, and tells the exit code. As JSON it is what the shim
+/// would leave as termination message.
+fn fail(error: &anyhow::Error, json: bool) -> u8 {
+    let reason = error
+        .downcast_ref()
+        .map_or(TerminationReason::HostFailed, DeviceError::reason);
+    let message = TerminationMessage {
+        reason,
+        message: format!("{error:#}"),
+        disk: None,
     };
+    if !json || print(&message.to_json()).is_err() {
+        eprintln!("coracle-block: {}", message.message);
+    }
+    reason.exit_code()
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     writeln!(stdout(), "{text}").context("writing to standard output")
 }
 
@@ -105,20 +141,20 @@ fn text(path: &Path) -> Result<&str, DeviceError> {
 }
 
 /// A disk as a manifest without wishes has it.
-fn disk(path: &str, read_only: bool, shareable: bool) -> Disk {
+fn disk(path: &str, create_bytes: Option<u64>) -> Disk {
     Disk {
         name: "disk".into(),
         source: DiskSource::File {
             path: path.into(),
-            create_bytes: None,
+            create_bytes,
         },
         bus: DiskBus::default(),
         cache: CacheMode::default(),
         io: IoMode::default(),
         discard: DiscardMode::default(),
         error_policy: ErrorPolicy::default(),
-        read_only,
-        shareable,
+        read_only: false,
+        shareable: false,
         serial: "disk".into(),
         boot_index: None,
         iothread: false,

@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 
 use coracle_api::{
     machine::Disk,
-    types::{CacheMode, DiskBus, IoMode},
+    types::{CacheMode, DiscardMode, DiskBus, IoMode},
 };
 
 pub use self::{
@@ -79,6 +79,13 @@ pub enum Impossible {
         /// The size that was asked for.
         logical: u32,
     },
+    /// Sector sizes on a USB disk: qemu's usb-storage takes and forgets them.
+    #[error("blockSize cannot be set with bus: Usb: use bus: Virtio or Scsi")]
+    BlockSizeOnUsb,
+    /// A USB disk without a write cache: qemu's usb-storage takes and forgets
+    /// that as well (seen with qemu 7.2).
+    #[error("cache: Writethrough cannot be had with bus: Usb: use bus: Virtio, Scsi or Sata")]
+    WritethroughOnUsb,
     /// More SATA disks than ports.
     #[error("disk {disk:?} is one more than the {SATA_PORTS} that bus: Sata has room for")]
     SataFull {
@@ -102,7 +109,11 @@ pub fn check(disk: &Disk) -> Result<(), Impossible> {
     if disk.read_only && bus == DiskBus::Sata {
         return Err(Impossible::ReadOnlySata);
     }
+    if disk.cache == CacheMode::Writethrough && bus == DiskBus::Usb {
+        return Err(Impossible::WritethroughOnUsb);
+    }
     match disk.block_size {
+        Some(_) if bus == DiskBus::Usb => Err(Impossible::BlockSizeOnUsb),
         Some(size) if bus == DiskBus::Sata && size.logical != SECTOR => {
             Err(Impossible::SectorsOnSata {
                 logical: size.logical,
@@ -155,11 +166,12 @@ fn block_sizes(disk: &Disk, facts: &DeviceFacts) -> (Option<u32>, Option<u32>) {
     let shown = |size: u32| {
         (size.is_power_of_two() && (SECTOR + 1..=MAX_BLOCK_SIZE).contains(&size)).then_some(size)
     };
-    // ATA addresses sectors of 512 bytes, whatever the device has.
-    let logical = if disk.bus == DiskBus::Sata {
-        None
-    } else {
-        shown(logical)
+    let logical = match disk.bus {
+        DiskBus::Virtio | DiskBus::Scsi => shown(logical),
+        // ATA addresses sectors of 512 bytes, whatever the device has.
+        DiskBus::Sata => None,
+        // usb-storage does not hand them on to its disk.
+        DiskBus::Usb => return (None, None),
     };
     let physical = shown(physical).filter(|size| *size >= logical.unwrap_or(SECTOR));
     (logical, physical.or(logical))
@@ -172,14 +184,21 @@ fn queues(disk: &Disk, vcpus: u32) -> NonZeroU32 {
     NonZeroU32::new(queues).unwrap_or(NonZeroU32::MIN)
 }
 
-/// The unit in which discards are worth sending, where that is known and fits
-/// the sectors that the guest sees.
-fn discard_granularity(facts: &DeviceFacts, logical: Option<u32>) -> Option<u32> {
+/// The unit in which discards are worth sending, where that is known, fits
+/// the sectors that the guest sees, and can be shown to it: ATA has none, and
+/// usb-storage does not hand it on.
+fn discard_granularity(disk: &Disk, facts: &DeviceFacts, logical: Option<u32>) -> Option<u32> {
     let logical = logical.unwrap_or(SECTOR);
+    let shown =
+        disk.discard == DiscardMode::Unmap && matches!(disk.bus, DiskBus::Virtio | DiskBus::Scsi);
     match facts.discard {
-        DeviceDiscard::Supported { granularity_bytes } => (granularity_bytes > logical
-            && granularity_bytes.is_multiple_of(logical))
-        .then_some(granularity_bytes),
+        DeviceDiscard::Supported { granularity_bytes } => {
+            let fits = granularity_bytes > logical && granularity_bytes.is_multiple_of(logical);
+            (shown && fits).then_some(granularity_bytes)
+        }
         DeviceDiscard::Unknown | DeviceDiscard::Unsupported => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use serde::Serialize;
 pub(crate) struct Report<'a> {
     #[serde(flatten)]
     facts: &'a DeviceFacts,
+    /// Who has the disk, as far as it can be seen.
     holders: Vec<Holder>,
     /// qemu's arguments, as for the first disk of a VM with one virtual CPU.
     qemu: [String; 4],

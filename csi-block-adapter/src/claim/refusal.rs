@@ -71,7 +71,7 @@ pub enum ClaimRefusal {
         /// Name of the VM.
         vm: String,
         /// Who has it.
-        holder: Holder,
+        holder: Box<Holder>,
     },
     /// Somebody else has it.
     #[error(
@@ -86,7 +86,7 @@ pub enum ClaimRefusal {
         /// Name of the VM.
         vm: String,
         /// Who has it.
-        holder: Holder,
+        holder: Box<Holder>,
     },
     /// Its volume mode is none that a disk can have.
     #[error(

@@ -18,12 +18,13 @@ use super::{
     node::{self, Node},
 };
 
-/// Two VMs that start at once with the same read-only disk both try `O_EXCL`
-/// and let go at once; the one that comes second tries again. A writer or a
-/// mount still has the device after all tries.
-const READER_TRIES: u32 = 5;
-/// Pause between these tries; a try lasts microseconds.
-const READER_PAUSE: Duration = Duration::from_millis(20);
+/// How often `O_EXCL` is tried. Some holders let go at once: another VM that
+/// tries the same read-only disk, a child process between fork and exec, and
+/// what udev runs when a device was closed (mdadm, LVM). A VM or a mount still
+/// has the device after all tries.
+const TRIES: u32 = 5;
+/// Pause between the tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the block device at `path`.
 pub(super) fn open(path: &str, mode: Mode) -> Result<(File, DeviceFacts), DeviceError> {
@@ -40,12 +41,12 @@ pub(super) fn open_node(
     node: &Node,
     mode: Mode,
 ) -> Result<(File, DeviceFacts), DeviceError> {
-    let file = match (mode.shareable, mode.access) {
-        (true, access) => open_raw(path, access, Exclusive::No),
-        (false, Access::Write) => open_raw(path, Access::Write, Exclusive::Yes),
-        (false, Access::Read) => {
-            exclusive_once(path).and_then(|()| open_raw(path, Access::Read, Exclusive::No))
-        }
+    let file = if mode.access == Access::Write && !mode.shareable {
+        open_exclusive(path, Access::Write)
+    } else {
+        // Nobody holds it, and it is not held: readers and sharers come
+        // beside each other.
+        open_exclusive(path, mode.access).and_then(|_| open_raw(path, mode.access, Exclusive::No))
     }
     .map_err(|error| explain(path, node, mode.access, error))?;
     node::verify(path, node, &file)?;
@@ -80,18 +81,15 @@ fn open_raw(path: &str, access: Access, exclusive: Exclusive) -> io::Result<File
         .open(path)
 }
 
-/// Makes sure that nobody holds the device, without holding it: other VMs may
-/// read it as well.
-fn exclusive_once(path: &str) -> io::Result<()> {
-    let mut tries = READER_TRIES;
+fn open_exclusive(path: &str, access: Access) -> io::Result<File> {
+    let mut tries = TRIES;
     loop {
-        match open_raw(path, Access::Read, Exclusive::Yes) {
-            Ok(_) => return Ok(()),
+        match open_raw(path, access, Exclusive::Yes) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries > 1 => {
                 tries -= 1;
-                thread::sleep(READER_PAUSE);
+                thread::sleep(PAUSE);
             }
-            Err(error) => return Err(error),
+            result => return result,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, num::NonZeroU32};
 
 use coracle_api::{
     machine::Disk,
-    types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy},
+    types::{CacheMode, DiskBus, ErrorPolicy},
 };
 
 use super::{DeviceFacts, OnOff, Place, block_sizes, discard_granularity, queues};
@@ -94,7 +94,7 @@ impl Device {
     pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> Self {
         let (logical_block_size, physical_block_size) = block_sizes(disk, facts);
         let (werror, rerror) = on_error(disk.error_policy);
-        let granularity = discard_granularity(facts, logical_block_size);
+        let granularity = discard_granularity(disk, facts, logical_block_size);
         Self {
             driver: driver(disk, place, facts, vcpus),
             id: format!("disk{}", place.index),
@@ -110,7 +110,7 @@ impl Device {
             share_rw: disk.shareable,
             logical_block_size,
             physical_block_size,
-            discard_granularity: granularity.filter(|_| disk.discard == DiscardMode::Unmap),
+            discard_granularity: granularity,
         }
     }
 

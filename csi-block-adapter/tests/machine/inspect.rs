@@ -1,0 +1,80 @@
+//! The facts, and the binary that prints them.
+
+use coracle_block::device::{self, Discard, Kind};
+
+use crate::support::*;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_coracle-block");
+
+#[test]
+fn the_sector_sizes_are_the_device_s_own() {
+    let Some(device) = Loop::new(MIB, &["--sector-size", "4096"]) else {
+        return;
+    };
+    let facts = device::open(&device.disk()).expect("opens").facts;
+    assert_eq!(facts.logical_block_size, 4096);
+    assert_eq!(facts.physical_block_size, 4096);
+    assert_eq!(facts.size_bytes, MIB);
+    assert!(!facts.read_only);
+    assert_eq!(
+        device::inspect(device.path.as_ref()).expect("inspects"),
+        facts
+    );
+}
+
+#[test]
+fn a_device_is_inspected_while_a_vm_has_it() {
+    let Some(device) = Loop::new(MIB, &[]) else {
+        return;
+    };
+    let held = device::open(&device.disk()).expect("opens");
+    let seen = success(&run(BINARY, &["inspect", "--json", &device.path]));
+    let Kind::Block { major, minor } = held.facts.kind else {
+        panic!("{:?}", held.facts);
+    };
+    assert_eq!(seen["path"], device.path);
+    assert_eq!(seen["kind"], "Block");
+    assert_eq!(seen["major"], major);
+    assert_eq!(seen["minor"], minor);
+    assert_eq!(seen["sizeBytes"], MIB);
+    assert_eq!(seen["logicalBlockSize"], 512);
+    assert_eq!(seen["readOnly"], false);
+    // A loop device on a file passes discards on, and sysfs says so.
+    assert!(matches!(
+        held.facts.discard,
+        Discard::Supported { .. } | Discard::Unknown
+    ));
+}
+
+#[test]
+fn people_get_a_table_with_qemu_s_options() {
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let path = text(&image(&dir, 3 << 29));
+    let output = run(BINARY, &["inspect", &path]);
+    assert!(output.status.success(), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).expect("is text");
+    insta::assert_snapshot!(stdout.replace(&path, "/images/disk.img"), @r#"
+    /images/disk.img
+      kind       image file
+      size       1.5 GiB (1610612736 bytes)
+      sectors    512 bytes logical, 512 bytes physical
+      medium     unknown
+      discard    unknown
+      read-only  no
+      in use     no
+      qemu       -blockdev '{"driver":"file","node-name":"disk0","filename":"/images/disk.img","cache":{"direct":true,"no-flush":false},"aio":"native","discard":"unmap","detect-zeroes":"off","read-only":false,"auto-read-only":false,"locking":"on"}' \
+                 -device virtio-blk-pci,id=disk0,drive=disk0,serial=disk,num-queues=1,write-cache=on,werror=stop,rerror=stop,share-rw=off
+    "#);
+}
+
+#[test]
+fn a_failure_is_told_on_standard_error_with_the_shim_s_exit_code() {
+    let output = run(BINARY, &["inspect", "/nonexistent/disk"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "coracle-block: /nonexistent/disk does not exist: the claim's volume was not given to the \
+         pod\n"
+    );
+    assert_eq!(run(BINARY, &["inspect"]).status.code(), Some(2));
+}
