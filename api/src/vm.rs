@@ -68,19 +68,19 @@ pub const MAX_VM_NAME: usize = 52;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!has(self.cpuTopology) || self.cpuTopology.sockets * self.cpuTopology.cores * self.cpuTopology.threads == self.cpus"
-).message("spec.cpuTopology: sockets × cores × threads must equal spec.cpus").field_path(".cpuTopology"))]
+).message("sockets × cores × threads must equal spec.cpus").field_path(".cpuTopology"))]
 #[x_kube(validation = Rule::new(
     "!has(self.disks) || self.disks.all(d, !has(d.bootOrder) || self.disks.exists_one(e, has(e.bootOrder) && e.bootOrder == d.bootOrder))"
-).message("spec.disks: two disks have the same bootOrder").field_path(".disks"))]
+).message("two disks have the same bootOrder").field_path(".disks"))]
 #[x_kube(validation = Rule::new(
     "!has(self.disks) || self.disks.all(d, !has(d.claim) || self.disks.exists_one(e, has(e.claim) && e.claim.name == d.claim.name))"
-).message("spec.disks: two disks use the same claim").field_path(".disks"))]
+).message("two disks use the same claim").field_path(".disks"))]
 #[x_kube(validation = Rule::new(
     "!has(self.disks) || self.disks.filter(d, has(d.bus) && d.bus == 'Sata').size() <= 6"
-).message("spec.disks: at most 6 disks can be on bus Sata").field_path(".disks"))]
+).message("at most 6 disks can be on bus Sata").field_path(".disks"))]
 #[x_kube(validation = Rule::new(
     "has(self.firmware) && has(self.firmware.kernel) || has(self.disks) && self.disks.exists(d, has(d.claim) || has(d.ephemeral))"
-).message("spec.disks: nothing to boot from: add a disk with a claim, or spec.firmware.kernel"))]
+).message("nothing to boot from: add a disk with a claim, or spec.firmware.kernel"))]
 pub struct VirtualMachineSpec {
     /// When the VM runs: `Always` (also after the guest powers off), `OnFailure` (again after a crash), `Once`, or `Halted` (not at all).
     #[serde(default)]
@@ -193,7 +193,7 @@ pub struct CpuTopology {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.bios) != has(self.kernel)")
-    .message("spec.firmware: say exactly one of bios and kernel"))]
+    .message("say exactly one of bios and kernel"))]
 pub struct Firmware {
     /// SeaBIOS: boots the disk with the lowest bootOrder.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,15 @@ use crate::types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
 #[x_kube(validation = Rule::new(
     "!(has(self.iothread) && self.iothread) || !has(self.bus) || self.bus == 'Virtio'"
 ).message("iothread needs bus Virtio").field_path(".iothread"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.bus) || self.bus != 'Sata' || !has(self.cloudInit) && !(has(self.readOnly) && self.readOnly)"
+).message("bus Sata has no read-only disks: choose Virtio, Scsi or Usb").field_path(".bus"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.bus) || self.bus != 'Usb' || !(has(self.cache) && self.cache == 'Writethrough')"
+).message("cache Writethrough has no effect on bus Usb: choose Virtio, Scsi or Sata").field_path(".cache"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.bus) || self.bus != 'Usb' || !has(self.blockSize)"
+).message("blockSize has no effect on bus Usb: choose Virtio, Scsi or Sata").field_path(".blockSize"))]
 pub struct Disk {
     /// Unique in the VM; the device's name in the pod is /dev/coracle/<name>.
     #[schemars(

@@ -102,7 +102,7 @@ const NAME_TOO_LONG: &str =
 const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
     CelRule {
         path: "spec.cpuTopology",
-        message: "spec.cpuTopology: sockets × cores × threads must equal spec.cpus",
+        message: "sockets × cores × threads must equal spec.cpus",
         holds: |spec| {
             spec.cpu_topology.as_ref().is_none_or(|t| {
                 u64::from(t.sockets) * u64::from(t.cores) * u64::from(t.threads)
@@ -112,12 +112,12 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
     },
     CelRule {
         path: "spec.disks",
-        message: "spec.disks: two disks have the same bootOrder",
+        message: "two disks have the same bootOrder",
         holds: |spec| all_differ(spec.disks.iter().filter_map(|disk| disk.boot_order)),
     },
     CelRule {
         path: "spec.disks",
-        message: "spec.disks: two disks use the same claim",
+        message: "two disks use the same claim",
         holds: |spec| {
             all_differ(
                 spec.disks
@@ -128,7 +128,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
     },
     CelRule {
         path: "spec.disks",
-        message: "spec.disks: at most 6 disks can be on bus Sata",
+        message: "at most 6 disks can be on bus Sata",
         holds: |spec| {
             spec.disks
                 .iter()
@@ -139,7 +139,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
     },
     CelRule {
         path: "spec.disks",
-        message: "spec.disks: nothing to boot from: add a disk with a claim, or spec.firmware.kernel",
+        message: "nothing to boot from: add a disk with a claim, or spec.firmware.kernel",
         holds: |spec| {
             spec.firmware
                 .as_ref()
@@ -152,7 +152,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
     },
     CelRule {
         path: "spec.firmware",
-        message: "spec.firmware: say exactly one of bios and kernel",
+        message: "say exactly one of bios and kernel",
         holds: |spec| {
             spec.firmware
                 .as_ref()
@@ -209,6 +209,21 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         path: ".iothread",
         message: "iothread needs bus Virtio",
         holds: |disk| !disk.iothread || disk.bus == DiskBus::Virtio,
+    },
+    CelRule {
+        path: ".bus",
+        message: "bus Sata has no read-only disks: choose Virtio, Scsi or Usb",
+        holds: |disk| disk.bus != DiskBus::Sata || disk.cloud_init.is_none() && !disk.read_only,
+    },
+    CelRule {
+        path: ".cache",
+        message: "cache Writethrough has no effect on bus Usb: choose Virtio, Scsi or Sata",
+        holds: |disk| disk.bus != DiskBus::Usb || disk.cache != CacheMode::Writethrough,
+    },
+    CelRule {
+        path: ".blockSize",
+        message: "blockSize has no effect on bus Usb: choose Virtio, Scsi or Sata",
+        holds: |disk| disk.bus != DiskBus::Usb || disk.block_size.is_none(),
     },
     CelRule {
         path: ".cloudInit",

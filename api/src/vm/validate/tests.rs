@@ -153,10 +153,27 @@ fn more_rules_refuse_their_violations() {
         "queues needs bus Virtio",
         "iothread needs bus Virtio",
         "shareable needs cache None: another VM's writes would not be seen",
-        "spec.disks: two disks use the same claim",
+        "two disks use the same claim",
     ] {
         assert!(
             found.iter().any(|(_, m)| m == message),
+            "{message}: {found:?}"
+        );
+    }
+    let mut object = good();
+    object["spec"]["disks"] = serde_json::json!([
+        {"name": "a", "claim": {"name": "x"}, "readOnly": true, "bus": "Sata"},
+        {"name": "b", "ephemeral": {"size": "1Gi"}, "cache": "Writethrough", "bus": "Usb",
+         "blockSize": {"logical": 512, "physical": 4096}}
+    ]);
+    let found = problems(object);
+    for message in [
+        "bus Sata has no read-only",
+        "Writethrough has no effect",
+        "blockSize has no effect",
+    ] {
+        assert!(
+            found.iter().any(|(_, m)| m.contains(message)),
             "{message}: {found:?}"
         );
     }
