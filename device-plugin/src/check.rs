@@ -51,7 +51,7 @@ pub struct Checked {
 /// Checks the device, and makes what a container needs to get it.
 pub(crate) fn check(config: &Config) -> Result<Report, CheckError> {
     let rdev = numbers(&config.device)?;
-    grant::ensure(&config.grant, &config.device, rdev)?;
+    grant::ensure(&config.grant, rdev)?;
     Ok(probe(&config.device, config.level)?)
 }
 

@@ -49,7 +49,7 @@ pub enum GrantError {
 }
 
 /// Makes what is to be made, unless it is there and right.
-pub(crate) fn ensure(grant: &Grant, device: &Path, rdev: u64) -> Result<(), GrantError> {
+pub(crate) fn ensure(grant: &Grant, rdev: u64) -> Result<(), GrantError> {
     let dir = grant.dir();
     fs::create_dir_all(dir).map_err(|source| GrantError::Directory {
         path: dir.to_owned(),
@@ -62,7 +62,7 @@ pub(crate) fn ensure(grant: &Grant, device: &Path, rdev: u64) -> Result<(), Gran
             make_node(&path, rdev).map_err(|source| GrantError::Node { path, source })
         }
         Grant::Cdi { .. } => {
-            let text = spec(device, rdev);
+            let text = spec(rdev);
             if fs::read_to_string(&path).is_ok_and(|there| there == text) {
                 return Ok(());
             }
@@ -120,17 +120,17 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The CDI specification, version 0.5.0: the first with `hostPath`.
-fn spec(device: &Path, rdev: u64) -> String {
+/// The CDI specification. The numbers say which device it is, so no path on
+/// the host does: the plugin may see the host's devices elsewhere.
+fn spec(rdev: u64) -> String {
     let spec = json!({
-        "cdiVersion": "0.5.0",
+        "cdiVersion": "0.3.0",
         "kind": Config::RESOURCE,
         "devices": [{
             "name": "kvm",
             "containerEdits": {
                 "deviceNodes": [{
                     "path": CONTAINER_PATH,
-                    "hostPath": device,
                     "type": "c",
                     "major": major(rdev),
                     "minor": minor(rdev),
@@ -156,7 +156,7 @@ mod tests {
             dir: dir.path().join("cdi"),
         };
         for number in [232, 233] {
-            ensure(&grant, Path::new("/dev/kvm"), makedev(10, number)).expect("writes");
+            ensure(&grant, makedev(10, number)).expect("writes");
             let text = fs::read_to_string(grant.path()).expect("is there");
             let spec: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(spec["kind"], "coracle.dev/kvm");
@@ -182,13 +182,12 @@ mod tests {
             dir: dir.path().join("dev"),
         };
         let (path, rdev) = (grant.path(), makedev(1, 3));
-        let device = Path::new("/dev/null");
-        ensure(&grant, device, makedev(1, 5)).expect("makes the node of another device");
+        ensure(&grant, makedev(1, 5)).expect("makes the node of another device");
         assert!(!is_right(&path, rdev));
-        ensure(&grant, device, rdev).expect("makes it again");
+        ensure(&grant, rdev).expect("makes it again");
         assert!(is_right(&path, rdev));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmods");
-        ensure(&grant, device, rdev).expect("opens it again");
+        ensure(&grant, rdev).expect("opens it again");
         assert!(is_right(&path, rdev));
         withdraw(&grant);
         assert!(is_right(&path, rdev), "containers that restart need it");
@@ -201,21 +200,21 @@ mod tests {
         let grant = Grant::Node {
             dir: dir.path().join("file"),
         };
-        let error = ensure(&grant, Path::new("/dev/kvm"), 0).expect_err("a file");
+        let error = ensure(&grant, 0).expect_err("a file");
         assert!(matches!(error, GrantError::Directory { .. }), "{error}");
 
         let grant = Grant::Cdi {
             dir: dir.path().to_owned(),
         };
         fs::create_dir(grant.path()).expect("in the way");
-        let error = ensure(&grant, Path::new("/dev/kvm"), 0).expect_err("a directory");
+        let error = ensure(&grant, 0).expect_err("a directory");
         assert!(matches!(error, GrantError::Spec { .. }), "{error}");
 
         let grant = Grant::Node {
             dir: dir.path().to_owned(),
         };
         fs::create_dir(grant.path()).expect("in the way");
-        let error = ensure(&grant, Path::new("/dev/kvm"), 0).expect_err("a directory");
+        let error = ensure(&grant, 0).expect_err("a directory");
         assert!(matches!(error, GrantError::Node { .. }), "{error}");
     }
 }

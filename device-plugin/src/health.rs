@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::check::{chain, check};
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::config::Config;
 /// makes an event; this finds what makes none.
 const HEALTHY_INTERVAL: Duration = Duration::from_secs(60);
 /// How often an unhealthy device is.
-const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(10);
+const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(30);
 /// The least time between two probes: each change of the list makes the
 /// kubelet write a file to disk, so a device that flaps is told of ten times
 /// a second at most.
@@ -94,6 +94,10 @@ fn publish(health: &watch::Sender<Health>, now: Health) {
         match &now {
             Health::Unknown => {}
             Health::Healthy => info!("the device is healthy"),
+            // Reasons hold measurements; the same one again is no news.
+            Health::Unhealthy { reason } if matches!(before, Health::Unhealthy { .. }) => {
+                debug!(reason, "the device is still unhealthy");
+            }
             Health::Unhealthy { reason } => warn!(reason, "the device is unhealthy"),
         }
         *before = now;

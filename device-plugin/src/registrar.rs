@@ -84,7 +84,7 @@ impl Registrar {
             };
             warn!(error = chain(&failed), "not registered, trying again");
             let _ = stop
-                .run_until_cancelled(timeout(pause, self.kubelet.notified()))
+                .run_until_cancelled(timeout(pause, self.hope(&failed)))
                 .await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -103,6 +103,16 @@ impl Registrar {
                 waiting = true;
             }
             let _ = timeout(POLL, self.kubelet.notified()).await;
+        }
+    }
+
+    /// Waits for an event after which it may go better.
+    async fn hope(&self, failed: &SessionError) {
+        match failed {
+            // The other plugin's end shows at the socket. Otherwise events
+            // there are our own doing, and no reason to hurry.
+            SessionError::Occupied { .. } => self.own.notified().await,
+            _ => self.kubelet.notified().await,
         }
     }
 

@@ -10,7 +10,7 @@ use coracle_proto::deviceplugin::device_plugin_client::DevicePluginClient;
 use coracle_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use coracle_proto::deviceplugin::registration_client::RegistrationClient;
 use coracle_proto::deviceplugin::{DevicePluginOptions, Empty, RegisterRequest, VERSION};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -37,6 +37,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) enum SessionError {
     #[error("failed to listen on {}", path.display())]
     Listen { path: PathBuf, source: io::Error },
+    #[error("another process serves {}: two device plugins run on this node", path.display())]
+    Occupied { path: PathBuf },
     #[error("failed to dial {}", path.display())]
     Dial {
         path: PathBuf,
@@ -50,7 +52,8 @@ pub(crate) enum SessionError {
     Refused { source: Box<tonic::Status> },
 }
 
-/// A server on the plugin's socket. Dropping it stops it without waiting.
+/// A server on the plugin's socket. Dropping it removes the socket and stops
+/// the server without waiting.
 pub(crate) struct Session {
     socket: PathBuf,
     id: SocketId,
@@ -70,9 +73,15 @@ impl Session {
             path: socket.clone(),
             source,
         };
-        // An earlier plugin that was killed leaves its socket.
-        remove_if_there(&socket).map_err(failed)?;
-        let listener = UnixListener::bind(&socket).map_err(failed)?;
+        let listener = match listen(&socket).await {
+            Ok(listener) => listener,
+            // Two plugins that take the socket from each other would do so
+            // for ever; the later one waits.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(SessionError::Occupied { path: socket });
+            }
+            Err(source) => return Err(failed(source)),
+        };
         let id = SocketId::of(&socket)
             .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "it is gone again")))?;
         let stop = CancellationToken::new();
@@ -145,14 +154,20 @@ impl Session {
         self.streams.clone()
     }
 
-    /// Ends the streams and the connections, and removes the socket. When this
-    /// returns, nothing of this registration can disturb the next: kubelets
-    /// take the late end of an old stream for the end of the new one.
-    pub(crate) async fn close(mut self) {
+    /// Takes no more calls: ends the streams, and removes the socket unless it
+    /// is another's by now.
+    fn withdraw(&self) {
         self.stop.cancel();
         if self.is_there() {
             let _ = std::fs::remove_file(&self.socket);
         }
+    }
+
+    /// Ends the streams and the connections, and removes the socket. When this
+    /// returns, nothing of this registration can disturb the next: kubelets
+    /// take the late end of an old stream for the end of the new one.
+    pub(crate) async fn close(mut self) {
+        self.withdraw();
         if let Some(mut server) = self.server.take()
             && timeout(CLOSE_LIMIT, &mut server).await.is_err()
         {
@@ -163,10 +178,25 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.withdraw();
         if let Some(server) = self.server.take() {
             server.abort();
         }
+    }
+}
+
+/// Listens on the path, in the place of a socket that nobody serves: a plugin
+/// that was killed leaves one.
+async fn listen(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).await.is_ok() {
+                return Err(error);
+            }
+            remove_if_there(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
     }
 }
 

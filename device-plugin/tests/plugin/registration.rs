@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use coracle_kubelet::{Faults, Options, Takeover};
+use coracle_device_plugin::Config;
+use coracle_kubelet::{Device, Faults, Options, Takeover};
 
 use crate::kit::{COUNT, LIMIT, Node, Plugin, RESOURCE, all_healthy, none_healthy};
 
@@ -187,6 +188,44 @@ async fn it_registers_again_when_its_socket_is_gone_and_the_old_stream_does_no_h
         all_healthy(&kubelet).await;
     }
     plugin.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_plugin_waits_for_the_end_of_the_first() {
+    let Some(node) = Node::new() else { return };
+    let kubelet = node.kubelet(Options::default()).await;
+    let first = Plugin::start(node.config());
+    all_healthy(&kubelet).await;
+    let second = Plugin::start(Config {
+        count: 2 * COUNT,
+        ..node.config()
+    });
+    // A restart of the kubelet makes them compete; either may win, and then
+    // keeps what it has.
+    kubelet.stop().await;
+    let kubelet = node.kubelet(Options::default()).await;
+    let listed = |devices: &[Device]| !devices.is_empty() && devices.iter().all(|d| d.healthy);
+    let won = kubelet
+        .wait_for(RESOURCE, listed, LIMIT)
+        .await
+        .expect("one registers")
+        .len();
+    let (winner, loser) = if won == COUNT {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    winner.stop().await;
+    kubelet
+        .wait_for(
+            RESOURCE,
+            |devices| listed(devices) && devices.len() != won,
+            LIMIT,
+        )
+        .await
+        .expect("the other takes over");
+    assert_eq!(kubelet.registrations(), 2, "they did not fight");
+    loser.stop().await;
 }
 
 #[tokio::test]
