@@ -23,6 +23,8 @@ use coracle_api::types::Accelerator;
 use coracle_block::device::OpenDisk;
 
 pub use check::{DiskProblem, Problem, check};
+#[cfg(test)]
+pub(crate) use disks::resolved;
 pub use disks::{DiskError, FoundDisk};
 pub use kvm::KvmError;
 pub use memory::MemoryError;
@@ -121,3 +123,6 @@ pub fn prepare(
     }
     disks::open_all(machine, &paths.run_dir)
 }
+
+#[cfg(test)]
+mod tests;

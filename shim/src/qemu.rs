@@ -4,7 +4,7 @@
 //! One struct per switch, its fields spelled as qemu spells them; [`Switch`]
 //! renders them. Nothing here looks at the world, and nothing here can fail:
 //! what can be wrong is found by [`crate::prepare`]. What comes from a manifest
-//! goes into JSON where qemu takes JSON, and else has its commas doubled, so
+//! goes into JSON or has its commas doubled, so
 //! that a value is never read as another option. Tried with qemu 7.2.
 //! Implements design §5.
 
@@ -58,8 +58,9 @@ pub fn command(machine: &api::Machine, found: &Found, sockets: &Descriptors) -> 
     monitor(*sockets, &mut arguments);
     firmware(&machine.firmware, &mut arguments);
     platform(machine, &mut arguments);
-    disks(machine, found, &mut arguments);
+    // Before the disks, which take the slots that are left.
     interfaces(machine, &mut arguments);
+    disks(machine, found, &mut arguments);
     arguments.into_vec()
 }
 
@@ -127,7 +128,7 @@ fn firmware(firmware: &Firmware, arguments: &mut Arguments) {
 
 /// The devices that every VM has, and the controllers that its disks need.
 fn platform(machine: &api::Machine, arguments: &mut Arguments) {
-    arguments.add(&Device::panic_notifier());
+    arguments.add(&Device::Pvpanic);
     arguments.add(&Device::rng());
     arguments.add(&Device::balloon());
     if pci::needs(machine, DiskBus::Scsi) {
@@ -156,4 +157,4 @@ fn interfaces(machine: &api::Machine, arguments: &mut Arguments) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

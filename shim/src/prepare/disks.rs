@@ -62,11 +62,13 @@ impl DiskError {
             Self::Data { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 TerminationReason::DiskNotFound
             }
-            Self::Data { .. } => TerminationReason::DiskPermission,
+            Self::Data { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                TerminationReason::DiskPermission
+            }
             Self::Seed {
                 source: SeedError::TooLarge { .. },
             } => TerminationReason::InvalidMachine,
-            Self::Seed { .. } => TerminationReason::HostFailed,
+            Self::Data { .. } | Self::Seed { .. } => TerminationReason::HostFailed,
         }
     }
 }
@@ -122,7 +124,7 @@ fn open(
 /// The runtime directory is memory: direct I/O, discards and queues of its own
 /// have no meaning there. ATA knows no read-only disk, so a seed on SATA may
 /// be written to; it is made anew on every start.
-pub(super) fn resolved(disk: &Disk, seed: &Path) -> Disk {
+pub(crate) fn resolved(disk: &Disk, seed: &Path) -> Disk {
     if !matches!(disk.source, DiskSource::CloudInit { .. }) {
         return disk.clone();
     }

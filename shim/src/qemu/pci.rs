@@ -30,11 +30,6 @@ pub(super) fn nic(index: usize) -> usize {
     NIC + index
 }
 
-/// A slot as qemu's `addr` property.
-pub(super) fn addr(slot: usize) -> String {
-    format!("{slot:#04x}")
-}
-
 /// Whether a disk of this machine sits on `bus`.
 pub(super) fn needs(machine: &Machine, bus: DiskBus) -> bool {
     machine.disks.iter().any(|disk| disk.bus == bus)

@@ -61,8 +61,7 @@ fn doubled(text: &str) -> String {
     text.replace(',', ",,")
 }
 
-/// The newer syntax, for the switches that take it: `-device`, `-object`,
-/// `-blockdev` and, since 7.2, `-netdev`.
+/// The newer syntax: `-object`, `-blockdev` and, since 7.2, `-netdev`.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("strings, numbers and bools serialize")
 }

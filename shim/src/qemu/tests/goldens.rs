@@ -1,0 +1,40 @@
+//! The command lines themselves, for a person who knows qemu.
+
+use super::super::{Descriptors, command};
+use super::sample;
+use crate::prepare::check;
+
+/// The lowest numbers after the three standard streams.
+pub(super) const SOCKETS: Descriptors = Descriptors { qmp: 3, serial: 4 };
+
+#[test]
+fn every_sample_has_its_golden_command_line() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("goldens");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let _bound = settings.bind_to_scope();
+    for sample in sample::all() {
+        let arguments = command(&sample.machine, &sample.found, &SOCKETS);
+        insta::assert_snapshot!(format!("{}.args", sample.name), arguments.join("\n"));
+    }
+}
+
+#[test]
+fn every_sample_is_a_machine_that_prepare_lets_pass() {
+    for sample in sample::all() {
+        assert_eq!(check(&sample.machine), [], "{}", sample.name);
+    }
+}
+
+#[test]
+fn the_same_machine_makes_the_same_command_line() {
+    let render = || {
+        let samples = sample::all();
+        samples
+            .iter()
+            .map(|s| command(&s.machine, &s.found, &SOCKETS))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(render(), render());
+}
