@@ -96,8 +96,6 @@ fn read(path: &Path) -> Result<Source, ManifestError> {
 struct Reader {
     documents: Vec<Document>,
     problems: Vec<Problem>,
-    /// Whether a document said it was a VM, however broken it is otherwise.
-    vm_seen: bool,
 }
 
 impl Reader {
@@ -111,13 +109,10 @@ impl Reader {
                     path: String::new(),
                     message: error.message,
                 });
-                // What the rest of the file holds is not known.
-                self.vm_seen = true;
                 return;
             }
         };
         for node in nodes {
-            self.vm_seen |= document::kind_of(&node) == Some(Kind::VirtualMachine.name());
             match Document::read(&source.name, &node) {
                 Ok(document) => self.add(document),
                 Err(problems) => self.problems.extend(problems),
@@ -153,7 +148,8 @@ impl Reader {
 
     fn finish(mut self, sources: &[Source]) -> Result<Manifests, Vec<Problem>> {
         let vm = self.documents.iter().find_map(Document::vm).cloned();
-        if vm.is_none() && !self.vm_seen {
+        // A VM that could not be read is not missing.
+        if vm.is_none() && self.problems.is_empty() {
             self.problems.push(no_vm(sources));
         }
         if let Some(vm) = &vm {

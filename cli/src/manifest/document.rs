@@ -52,11 +52,6 @@ pub(super) struct Document {
     read: Read,
 }
 
-/// The text of a document's `kind` field.
-pub(super) fn kind_of(node: &Node) -> Option<&str> {
-    field(node, "kind").and_then(text)
-}
-
 fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     let Value::Map(entries) = &node.value else {
         return None;

@@ -65,9 +65,10 @@ pub enum ManifestError {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    if let [problem] = problems {
+        return problem.to_string();
+    }
+    let first = format!("the manifests have {} problems:", problems.len());
+    let lines = std::iter::once(first).chain(problems.iter().map(Problem::to_string));
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod any;
 mod documents;
 mod good;
 mod vm;

@@ -189,7 +189,8 @@ fn all_problems_of_all_files_are_told_at_once() {
     let claim = CLAIM.replace("Block", "Raw");
     assert_eq!(
         problems(&[("vm.yaml", &vm), ("claim.yaml", &claim)]),
-        "vm.yaml:6:11: spec.memory: must be a text, not the number 1; put it in quotes\n\
+        "the manifests have 4 problems:\n\
+         vm.yaml:6:11: spec.memory: must be a text, not the number 1; put it in quotes\n\
          vm.yaml:7:3: spec: unknown field \"cpu\": did you mean \"cpus\"?\n\
          vm.yaml:10:5: spec.disks[0]: unknown field \"claims\": did you mean \"claim\"?\n\
          claim.yaml:6:15: spec.volumeMode: unknown value \"Raw\": allowed are \"Block\", \"Filesystem\""
