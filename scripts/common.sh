@@ -13,14 +13,20 @@ die() {
 }
 
 # timed TEXT COMMAND…: says TEXT, runs the command with its output in a log,
-# and says how long it took. A command that fails shows the end of its log.
-timed() {
-    local text=$1 log start=$SECONDS pid
+# and says how long it took. A command that fails shows the end of its log. A
+# signal ends the command and all that it started.
+timed() (
+    text=$1 start=$SECONDS
     shift
     log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
     say "$text"
-    "$@" >"$log" 2>&1 &
+    # A process group of its own, so that it can be ended as a whole.
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
     pid=$!
+    set +m
+    trap 'kill -- "-$pid"; wait "$pid"; exit 130' INT TERM HUP
     while kill -0 "$pid" 2>/dev/null; do
         sleep 1
         if (((SECONDS - start) % 15 == 14)) && kill -0 "$pid" 2>/dev/null; then
@@ -29,9 +35,7 @@ timed() {
     done
     if ! wait "$pid"; then
         tail -n 40 "$log" >&2
-        rm -f "$log"
         die "$text: failed"
     fi
-    rm -f "$log"
     printf '    done in %d s\n' $((SECONDS - start)) >&2
-}
+)

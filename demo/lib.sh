@@ -1,0 +1,68 @@
+# What the demo's scripts share: steps told with their time, and clean-up that
+# runs on every way out. Sourced, not run.
+# shellcheck shell=bash source-path=SCRIPTDIR
+
+# shellcheck source=../scripts/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+
+# The script's start, for the times in front of its lines.
+started=${EPOCHREALTIME/[.,]/}
+
+# Milliseconds since the script's start.
+elapsed_ms() {
+    local now=${EPOCHREALTIME/[.,]/}
+    echo $(((now - started) / 1000))
+}
+
+# Milliseconds as seconds with a decimal.
+seconds() {
+    printf '%d.%d s' $(($1 / 1000)) $(($1 % 1000 / 100))
+}
+
+# One line about what happens now, with the time since the start.
+step() {
+    printf '    %7s  %s\n' "$(seconds "$(elapsed_ms)")" "$*" >&2
+}
+
+# need COMMAND PACKAGE…: pairs of a command and the Debian package it is in.
+need() {
+    local missing=()
+    while (($# > 0)); do
+        # Some of them are in directories that only root's PATH holds.
+        PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing+=("$2")
+        shift 2
+    done
+    if ((${#missing[@]} > 0)); then
+        die "missing programs; install them with: apt-get install --no-install-recommends ${missing[*]}"
+    fi
+}
+
+# What has to be undone, newest last. `undo COMMAND ARG…` adds to it.
+UNDO=()
+
+undo() {
+    UNDO+=("$(printf '%q ' "$@")")
+}
+
+# Undoes everything, newest first. One failure does not keep the rest from
+# being undone, but it is told.
+undo_all() {
+    local index failed=0
+    for ((index = ${#UNDO[@]} - 1; index >= 0; index--)); do
+        if ! eval "${UNDO[index]}"; then
+            printf '%s: clean-up failed: %s\n' "${0##*/}" "${UNDO[index]}" >&2
+            failed=1
+        fi
+    done
+    UNDO=()
+    return $failed
+}
+
+# Calls `undo_all` however the script ends. Signals become an exit, so that
+# there is one way out.
+clean_up_at_exit() {
+    # shellcheck disable=SC2154 # assigned in the trap itself
+    trap 'status=$?; trap "" INT TERM HUP; undo_all || status=1; exit "$status"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
