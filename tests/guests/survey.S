@@ -40,6 +40,7 @@ done:   movw    $bye, %si
 
 # BIOS function %ah on the first sector of the drive; carry set on error.
 access: movb    $0, %al
+        movw    $1, packet + 2          # an error has set it to what was done
         movb    drive, %dl
         movw    $packet, %si
         sti

@@ -43,6 +43,24 @@ impl LoopDisk {
         &self.image
     }
 
+    /// Makes the device read-only, or writable again.
+    ///
+    /// # Errors
+    /// When it does not let itself.
+    pub fn set_read_only(&self, read_only: bool) -> anyhow::Result<()> {
+        let how = if read_only { "--setro" } else { "--setrw" };
+        let set = Command::new("blockdev")
+            .arg(how)
+            .arg(&self.device)
+            .status()?;
+        ensure!(
+            set.success(),
+            "blockdev {how} {} failed",
+            self.device.display()
+        );
+        Ok(())
+    }
+
     /// What is on the disk now, read from the device.
     ///
     /// # Errors
@@ -64,6 +82,7 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        let _ = self.set_read_only(false);
         let _ = losetup(&["--detach"], &self.device);
         let _ = fs::remove_file(&self.image);
     }

@@ -85,10 +85,12 @@ impl Node {
     /// When the program cannot be built.
     pub fn coracle(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(programs::program("coracle")?);
-        command.args(arguments).arg("--state-dir").arg(self.state());
-        if arguments.first() != Some(&"ps") {
-            command.env("CORACLE_CONTAINERD_ROOT", self.dir().join("root"));
-        }
+        command
+            .args(arguments)
+            .arg("--state-dir")
+            .arg(self.state())
+            .arg("--containerd-root")
+            .arg(self.dir().join("root"));
         // The plugin is looked for beside the program; it must be there.
         programs::program("coracle-device-plugin")?;
         Ok(command)
@@ -192,16 +194,36 @@ impl Node {
         processes(|process| process.belongs_to(&mark))
     }
 
-    /// The node's only process of a program.
+    /// The shim of the only VM.
     ///
     /// # Errors
     /// When there is none, or more than one.
-    pub fn process(&self, program: &str) -> anyhow::Result<Process> {
+    pub fn shim(&self) -> anyhow::Result<Process> {
+        // Others hold sandboxes (`pause --sandbox`) or show the console.
+        self.only("coracle-shim", |process| {
+            process.arguments.get(1).is_some_and(|a| a == "run")
+        })
+    }
+
+    /// qemu of the only VM.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn qemu(&self) -> anyhow::Result<Process> {
+        self.only("qemu-system-x86_64", |_| true)
+    }
+
+    /// The private containerd.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn containerd(&self) -> anyhow::Result<Process> {
+        self.only("containerd", |_| true)
+    }
+
+    fn only(&self, program: &str, which: impl Fn(&Process) -> bool) -> anyhow::Result<Process> {
         let mut found = self.processes();
-        // `coracle-shim pause` holds the sandbox, `coracle-shim run` the VM.
-        found.retain(|process| {
-            process.program() == program && !process.arguments.iter().any(|a| a == "--sandbox")
-        });
+        found.retain(|process| process.program() == program && which(process));
         ensure!(
             found.len() == 1,
             "{} processes of {program}: {found:?}",

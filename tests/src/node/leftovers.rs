@@ -78,6 +78,9 @@ fn of_run(report: &Value) -> Vec<String> {
             .map(|dir| dir.join(&cgroup))
             .filter(|dir| dir.exists());
         left.extend(there.map(|dir| format!("cgroup {}", dir.display())));
+        let disks = super::cache().map(|cache| cache.join("ephemeral").join(uid));
+        let disks = disks.ok().filter(|disks| disks.exists());
+        left.extend(disks.map(|disks| format!("ephemeral disks {}", disks.display())));
     }
     if address.is_empty() || sandbox.is_empty() {
         return left;
