@@ -38,9 +38,6 @@ impl Terminal {
     /// Ctrl-].
     pub(crate) fn leave(mut self) -> anyhow::Result<()> {
         self.0.type_in("\x1d")?;
-        until("the end of the console", || {
-            self.0.stdout().contains("").then_some(())
-        })?;
         self.0.finish()?.expect_code(0)?;
         Ok(())
     }

@@ -9,5 +9,7 @@ mod input;
 mod interrupts;
 mod kvm;
 mod outages;
+mod refused;
 mod running;
 mod sharing;
+mod volumes;

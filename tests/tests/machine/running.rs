@@ -1,7 +1,7 @@
 //! A VM from its start to an end of its own.
 
 use coracle_tests::{Node, Run, guest, until, vm};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Every stage of a run, in its order.
 const STAGES: [&str; 8] = [
@@ -185,4 +185,30 @@ fn the_memory_limit_of_the_pod_holds_qemu() -> anyhow::Result<()> {
     run.signal(nix::sys::signal::Signal::SIGINT)?;
     run.finish()?.expect_code(0)?;
     until("an empty machine", || node.expect_clean().ok())
+}
+
+#[test]
+fn a_kernel_in_a_filesystem_claim_is_booted_directly() -> anyhow::Result<()> {
+    let Some(node) = Node::new()? else {
+        return Ok(());
+    };
+    let kernel = node.dir().join("kernel");
+    std::fs::create_dir_all(kernel.join("boot"))?;
+    std::fs::copy(guest("kernel")?, kernel.join("boot/vmlinuz"))?;
+    std::fs::write(kernel.join("initrd"), "a ram disk")?;
+    let firmware = json!({"kernel": {
+        "claim": {"name": "kernel"},
+        "path": "boot/vmlinuz",
+        "initrd": "initrd",
+        "cmdline": "console=ttyS0 a,b=\"c d\"",
+    }});
+    let manifest =
+        vm("direct")
+            .with("firmware", firmware)
+            .with_claim("kernel", "Filesystem", "64Mi");
+    let run = Run::start(&mut node.run(&manifest, &[("kernel", &kernel)], &[])?)?;
+    let finished = run.finish()?.expect_code(0)?;
+    let words = "kernel with command line: console=ttyS0 a,b=\"c d\", with a ram disk";
+    assert!(finished.stdout.contains(words), "{}", finished.stdout);
+    node.expect_clean()
 }
