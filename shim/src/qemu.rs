@@ -4,9 +4,8 @@
 //! One struct per switch, its fields spelled as qemu spells them; [`Switch`]
 //! renders them. Nothing here looks at the world, and nothing here can fail:
 //! what can be wrong is found by [`crate::prepare`]. What comes from a manifest
-//! goes into JSON or has its commas doubled, so
-//! that a value is never read as another option. Tried with qemu 7.2.
-//! Implements design §5.
+//! goes into JSON or has its commas doubled, so that a value is never read as
+//! another option. Tried with qemu 7.2. Implements design §5.
 
 mod chardev;
 pub(crate) mod device;
@@ -140,7 +139,7 @@ fn platform(machine: &api::Machine, arguments: &mut Arguments) {
 }
 
 fn disks(machine: &api::Machine, found: &Found, arguments: &mut Arguments) {
-    for disk in disk::all(&found.disks, machine.cpu.count()) {
+    for disk in disk::all(machine, &found.disks) {
         if let Some(iothread) = &disk.iothread {
             arguments.add(iothread);
         }

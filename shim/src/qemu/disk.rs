@@ -1,7 +1,8 @@
 //! Disks: the block adapter's options, and the I/O threads they refer to.
 
+use coracle_api::machine::{self as api, DiskSource, Firmware, Machine};
 use coracle_api::types::DiskBus;
-use coracle_block::qemu::{self as block, DeviceDriver, Place};
+use coracle_block::qemu::{self as block, DeviceDriver, DiskOptions, Place};
 
 use super::object::Object;
 use super::switch::Switch;
@@ -26,31 +27,56 @@ pub(crate) struct Blockdev(block::Blockdev);
 #[derive(Debug)]
 pub(crate) struct DiskDevice(block::Device);
 
-/// The switches of all disks, in their order.
-pub(crate) fn all(found: &[FoundDisk], vcpus: u32) -> impl Iterator<Item = Disk> {
+/// The switches of all disks of `machine`, in their order.
+pub(crate) fn all(machine: &Machine, found: &[FoundDisk]) -> Vec<Disk> {
     let mut sata_port = 0;
-    found
-        .iter()
-        .enumerate()
-        .map(move |(index, FoundDisk { disk, facts })| {
-            let place = Place { index, sata_port };
-            sata_port += usize::from(disk.bus == DiskBus::Sata);
-            let options = block::options(disk, place, facts, vcpus);
-            let iothread = match &options.device.driver {
-                DeviceDriver::VirtioBlkPci {
-                    iothread: Some(id), ..
-                } => Some(Object::iothread(id)),
-                DeviceDriver::VirtioBlkPci { iothread: None, .. }
-                | DeviceDriver::ScsiHd { .. }
-                | DeviceDriver::IdeHd { .. }
-                | DeviceDriver::UsbStorage => None,
-            };
-            Disk {
-                iothread,
-                blockdev: Blockdev(options.blockdev),
-                device: DiskDevice(options.device),
-            }
-        })
+    let mut disks = Vec::new();
+    for (index, (found, boot_index)) in found.iter().zip(boot_order(machine)).enumerate() {
+        let place = Place { index, sata_port };
+        sata_port += usize::from(found.disk.bus == DiskBus::Sata);
+        let disk = api::Disk {
+            boot_index,
+            ..found.disk.clone()
+        };
+        let options = block::options(&disk, place, &found.facts, machine.cpu.count());
+        disks.push(Disk::from(options));
+    }
+    disks
+}
+
+impl From<DiskOptions> for Disk {
+    fn from(options: DiskOptions) -> Self {
+        let iothread = match &options.device.driver {
+            DeviceDriver::VirtioBlkPci {
+                iothread: Some(id), ..
+            } => Some(Object::iothread(id)),
+            DeviceDriver::VirtioBlkPci { iothread: None, .. }
+            | DeviceDriver::ScsiHd { .. }
+            | DeviceDriver::IdeHd { .. }
+            | DeviceDriver::UsbStorage => None,
+        };
+        Self {
+            iothread,
+            blockdev: Blockdev(options.blockdev),
+            device: DiskDevice(options.device),
+        }
+    }
+}
+
+/// The disks' boot indices. When firmware is to boot and no disk has one, the
+/// disks are tried in the manifest's order: `-boot strict=on` boots nothing
+/// else, and a VM of one disk should not need to say which.
+fn boot_order(machine: &Machine) -> impl Iterator<Item = Option<u32>> {
+    let given = machine.disks.iter().any(|disk| disk.boot_index.is_some());
+    let by_place = !given && matches!(machine.firmware, Firmware::Bios {});
+    machine.disks.iter().zip(1..).map(move |(disk, place)| {
+        let bootable = !matches!(disk.source, DiskSource::CloudInit { .. });
+        if by_place {
+            bootable.then_some(place)
+        } else {
+            disk.boot_index
+        }
+    })
 }
 
 impl Switch for Blockdev {
