@@ -166,14 +166,31 @@ impl Replay {
     }
 }
 
+/// What a console's client types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    None,
+    /// Our standard input, until it ends.
+    Ours,
+}
+
 /// Copies the console to standard output until it ends. Each piece is passed
 /// to `take` first, which returns what of it is to be shown.
 ///
 /// # Cancellation
 /// Ends the client; containerd ends the process in the container.
-pub async fn follow(place: &Place, mut take: impl FnMut(&[u8]) -> Vec<u8>) -> std::io::Result<()> {
-    let mut child: Child = shim(place, &["console", "--read-only"], false)
-        .stdin(Stdio::null())
+pub async fn follow(
+    place: &Place,
+    input: Input,
+    mut take: impl FnMut(&[u8]) -> Vec<u8>,
+) -> std::io::Result<()> {
+    let (arguments, stdin): (&[&str], _) = match input {
+        Input::None => (&["console", "--read-only"], Stdio::null()),
+        Input::Ours => (&["console"], Stdio::inherit()),
+    };
+    let mut child: Child = shim(place, arguments, false)
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)

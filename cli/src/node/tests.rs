@@ -100,6 +100,9 @@ fn placement() -> Placement {
     }
 }
 
+/// Enums whose zero says something.
+const TELLING: [&str; 4] = ["profile_type", "network", "pid", "ipc"];
+
 /// As JSON with sorted keys and without what is empty.
 fn pretty(message: &impl serde::Serialize) -> String {
     fn prune(value: serde_json::Value) -> serde_json::Value {
@@ -115,7 +118,7 @@ fn pretty(message: &impl serde::Serialize) -> String {
         match value {
             Value::Object(fields) => {
                 let pruned = fields.into_iter().map(|(key, value)| (key, prune(value)));
-                pruned.filter(|(_, value)| !empty(value)).collect()
+                pruned.filter(|(key, value)| TELLING.contains(&key.as_str()) || !empty(value)).collect()
             }
             Value::Array(items) => items.into_iter().map(prune).collect(),
             value => value,

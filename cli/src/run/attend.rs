@@ -163,7 +163,7 @@ async fn stream(place: &Place, shown: &mut Shown, found: impl Fn(), over: &Cance
         .is_some()
     {
         let mut replay = again.then(|| console::Replay::after(shown.tail()));
-        let copied = console::follow(place, |bytes| {
+        let copied = console::follow(place, console::Input::None, |bytes| {
             let new = match &mut replay {
                 Some(replay) => replay.new_bytes(bytes),
                 None => bytes.to_vec(),
