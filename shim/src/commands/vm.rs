@@ -1,0 +1,150 @@
+//! The VM from the machine description to the termination message: load →
+//! prepare → start qemu → QMP → run. What may block is done before the first
+//! task is started.
+
+use std::{os::fd::AsFd, time::Duration};
+
+use anyhow::Context;
+use coracle_api::report::{Status, TerminationMessage};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{
+    args::Options,
+    console::{Console, Output, Pump, console},
+    control::{Identity, Listener, Port, listen, serve},
+    log,
+    prepare::{Environment, Paths, load, prepare},
+    qemu,
+    supervisor::{DesiredFile, Mode, Setup, Signals, Snapshot, Supervisor, spawn},
+    termination::{host_failure, report},
+};
+
+/// How long the last words may take to reach console clients and standard
+/// output, once the VM has ended.
+const FLUSH_GRACE: Duration = Duration::from_millis(500);
+
+/// Called once the VM is created.
+pub(super) type Ready = Box<dyn FnOnce() + Send>;
+
+/// Runs a VM to its end; the exit code.
+pub(super) fn run(options: &Options, mode: Mode, ready: Option<Ready>) -> anyhow::Result<u8> {
+    log::start(options.log_level).context("logging cannot be started")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let code = match runtime.block_on(live(options, mode, ready)) {
+        Ok(termination) => termination.reason.exit_code(),
+        Err(refused) => report(&refused, &options.termination_log),
+    };
+    Ok(code)
+}
+
+/// The VM's life: how it ended, which has been reported, or why it was refused.
+async fn live(
+    options: &Options,
+    mode: Mode,
+    ready: Option<Ready>,
+) -> Result<TerminationMessage, TerminationMessage> {
+    let Options {
+        config_dir,
+        run_dir,
+        qemu,
+        qmp_timeout,
+        termination_log,
+        ..
+    } = options;
+    // From here on a TERM is kept until there is a VM to stop.
+    let signals = Signals::new().map_err(|error| host_failure(&error))?;
+    let machine = load(config_dir).map_err(|refusal| refusal.to_termination())?;
+    let listener = listen(run_dir).map_err(|error| host_failure(&error))?;
+    let environment = Environment::from_lookup(|name| std::env::var(name).ok());
+    let paths = Paths::of_container(run_dir);
+    let found =
+        prepare(&machine, &paths, &environment).map_err(|refusal| refusal.to_termination())?;
+    let desired = DesiredFile::new(config_dir);
+    let spawned = spawn(qemu, |sockets| qemu::command(&machine, &found, sockets))
+        .map_err(|error| host_failure(&error))?;
+    info!(
+        vm = machine.id(),
+        pid = spawned.process.id(),
+        "started qemu"
+    );
+
+    let setup = Setup {
+        grace: Duration::from_secs(machine.shutdown_seconds),
+        answer: Duration::from_secs(*qmp_timeout),
+        mode,
+        termination_log: termination_log.clone(),
+    };
+    let identity = Identity {
+        id: machine.id(),
+        bundle: config_dir.display().to_string(),
+    };
+    let (asks, asked) = mpsc::channel(1);
+    let supervisor = Supervisor::new(setup, spawned.process, signals, desired, asked);
+    let (console, pump) = console(spawned.serial);
+    let port = Port {
+        asks,
+        snapshots: supervisor.snapshots(),
+        console,
+        identity,
+    };
+    let termination = attend(supervisor, pump, listener, port, ready).await;
+    // The disks are ours until here.
+    drop(found);
+    Ok(termination)
+}
+
+/// Runs the VM's owner, and beside it all other long-lived tasks: the console,
+/// standard output and the control socket. None of those ends the VM.
+async fn attend(
+    supervisor: Supervisor,
+    pump: Pump,
+    listener: Listener,
+    port: Port,
+    ready: Option<Ready>,
+) -> TerminationMessage {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async {
+        if let Err(error) = pump.run().await {
+            warn!(%error, "the serial console cannot be read any more");
+        }
+    });
+    tasks.spawn(to_stdout(port.console.clone()));
+    if let Some(ready) = ready {
+        tasks.spawn(tell(ready, port.snapshots.clone()));
+    }
+    tasks.spawn(serve(listener, port));
+    let termination = supervisor.run().await;
+    let flushed = async { while tasks.join_next().await.is_some() {} };
+    if timeout(FLUSH_GRACE, flushed).await.is_err() {
+        warn!("somebody did not take the console's last bytes in time");
+    }
+    termination
+}
+
+async fn to_stdout(console: Console) {
+    let copied = match Output::new(std::io::stdout().as_fd()) {
+        Ok(output) => console.copy_to(output).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = copied {
+        warn!(%error, "standard output takes no more of the console");
+    }
+}
+
+/// Calls `ready` when the VM is created, and not at all when it never is.
+async fn tell(ready: Ready, mut snapshots: watch::Receiver<Snapshot>) {
+    let created = snapshots
+        .wait_for(|snapshot| snapshot.vm.status() != Status::Creating)
+        .await;
+    if created.is_ok_and(|snapshot| snapshot.vm.termination().is_none()) {
+        ready();
+    }
+}

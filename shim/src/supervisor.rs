@@ -1,0 +1,360 @@
+//! The one task that owns the VM. Its body is: wait (decides nothing) → step
+//! ([`Vm::step`], decides everything) → perform (decides nothing).
+//!
+//! Signals, QMP, qemu's end, requests, the wanted state and time all become
+//! [`Input`]s. It also is what PID 1 of a pod must be: it reaps every orphan,
+//! and passes no signal on but through the life cycle.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use coracle_api::{
+    report::{Status, TerminationMessage},
+    types::DesiredState,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    lifecycle::{Effect, Exit, ExitCode, Input, Request, Verdict, Vm},
+    qmp::{Command, Event, Incoming, RunStatus},
+    termination::report,
+};
+
+mod child;
+mod desired;
+mod link;
+mod signals;
+mod stderr;
+
+pub use child::{Process, SpawnError, Spawned, spawn};
+pub use desired::DesiredFile;
+pub use signals::{Signals, Woken};
+
+use child::Qemu;
+use link::{Link, News};
+use stderr::Stderr;
+
+/// How long to wait, once qemu is gone, for what it wrote before. It is all
+/// there already unless another process holds on to the descriptors.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a request is, and where the verdict goes.
+#[derive(Debug)]
+pub enum Ask {
+    /// Change the VM's state.
+    Change(Request, oneshot::Sender<Verdict>),
+    /// Forget the VM, which has ended.
+    Delete(oneshot::Sender<Verdict>),
+}
+
+/// What the other tasks see of the VM.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its state.
+    pub vm: Vm,
+    /// qemu's process id, while it is there.
+    pub pid: Option<u32>,
+}
+
+/// How the supervisor is set up.
+#[derive(Debug)]
+pub struct Setup {
+    /// How long the guest may take to power off.
+    pub grace: Duration,
+    /// How long qemu may take to answer on QMP.
+    pub answer: Duration,
+    /// What happens at the ends of the VM's life.
+    pub mode: Mode,
+    /// Where to tell why it ended.
+    pub termination_log: PathBuf,
+}
+
+/// What happens at the ends of the VM's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `run`: the guest starts at once, and the shim ends with the VM.
+    Run,
+    /// `create`: the guest waits for `start`, and the shim answers for the VM
+    /// until `delete`.
+    Create,
+}
+
+/// The owner of a VM.
+#[derive(Debug)]
+pub struct Supervisor {
+    vm: Vm,
+    setup: Setup,
+    qemu: Option<Qemu>,
+    link: Link,
+    stderr: Stderr,
+    reaped: Option<(ExitCode, Instant)>,
+    signals: Signals,
+    desired: DesiredFile,
+    asks: mpsc::Receiver<Ask>,
+    snapshots: watch::Sender<Snapshot>,
+    /// Whether qemu ever was ready. If not, there is nothing to be asked about.
+    created: bool,
+    deleted: bool,
+}
+
+/// What [`Supervisor::wait`] waits for.
+enum Happening {
+    Input(Input),
+    Ask(Ask),
+    Signal(Woken),
+    News(News),
+    /// Something was taken note of; the state is looked at again.
+    Nothing,
+}
+
+impl Supervisor {
+    /// Takes over a qemu that was just started.
+    #[must_use]
+    pub fn new(
+        setup: Setup,
+        process: Process,
+        signals: Signals,
+        desired: DesiredFile,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Self {
+        let Process { qemu, qmp, stderr } = process;
+        let mut vm = Vm::new(Instant::now() + setup.answer, desired.wanted());
+        if setup.mode == Mode::Run {
+            // Nothing is sent yet, so there are no effects to perform.
+            (vm, _) = vm.step(Input::Start, Instant::now());
+        }
+        let snapshots = watch::Sender::new(Snapshot {
+            vm: vm.clone(),
+            pid: Some(qemu.id()),
+        });
+        Self {
+            vm,
+            setup,
+            qemu: Some(qemu),
+            link: Link::new(qmp),
+            stderr: Stderr::new(stderr),
+            reaped: None,
+            signals,
+            desired,
+            asks,
+            snapshots,
+            created: false,
+            deleted: false,
+        }
+    }
+
+    /// A view of the VM for other tasks.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.subscribe()
+    }
+
+    /// Drives the VM to its end.
+    ///
+    /// # Cancellation
+    /// qemu goes on without an owner until the process ends, and dies with it.
+    pub async fn run(mut self) -> TerminationMessage {
+        loop {
+            if let Vm::Exited(termination) = &self.vm
+                && (self.setup.mode == Mode::Run || self.deleted || !self.created)
+            {
+                return termination.clone();
+            }
+            match self.wait().await {
+                Happening::Input(input) => self.apply(input),
+                Happening::Ask(ask) => self.answer(ask),
+                Happening::Signal(woken) => self.woken(woken),
+                Happening::News(news) => self.hear(news),
+                Happening::Nothing => {}
+            }
+        }
+    }
+
+    /// Waits for whatever comes first. QMP stands before the rest: what qemu
+    /// said before it ended must be known when its end is judged.
+    async fn wait(&mut self) -> Happening {
+        if let Some((code, until)) = self.reaped
+            && ((self.link.is_closed() && self.stderr.is_closed()) || Instant::now() >= until)
+        {
+            self.reaped = None;
+            self.qemu = None;
+            return Happening::Input(Input::QemuExited(Exit {
+                code,
+                stderr: self.stderr.tail(),
+            }));
+        }
+        let reaped = self.reaped.map(|(_, until)| until);
+        let next = [self.vm.deadline(), reaped].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            news = self.link.next() => Happening::News(news),
+            woken = self.signals.next() => Happening::Signal(woken),
+            () = self.stderr.read() => Happening::Nothing,
+            Some(ask) = self.asks.recv() => Happening::Ask(ask),
+            wanted = self.desired.changed() => Happening::Input(Input::Desire(wanted)),
+            () = sleep_until(next) => Happening::Input(Input::Tick),
+        }
+    }
+
+    /// One step, and what comes of it.
+    fn apply(&mut self, input: Input) {
+        let before = self.vm.name();
+        let (vm, effects) = self.vm.clone().step(input, Instant::now());
+        self.vm = vm;
+        for effect in effects {
+            self.perform(effect);
+        }
+        if self.vm.name() != before {
+            info!(from = before, to = self.vm.name(), "the VM's state changed");
+            if let Vm::Exited(termination) = &self.vm {
+                report(termination, &self.setup.termination_log);
+            }
+        }
+        let pid = self.qemu.as_ref().map(Qemu::id);
+        self.snapshots.send_replace(Snapshot {
+            vm: self.vm.clone(),
+            pid,
+        });
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(command) => {
+                debug!(%command, "sent to qemu");
+                self.link.send(command);
+            }
+            Effect::Kill => {
+                if let (Some(qemu), None) = (&self.qemu, self.reaped) {
+                    warn!("killing qemu");
+                    qemu.kill();
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Change(request, reply) => {
+                let verdict = self.vm.judge(request);
+                let input = match request {
+                    Request::Start => Input::Start,
+                    Request::Pause => Input::Desire(DesiredState::Paused),
+                    Request::Resume => Input::Desire(DesiredState::Running),
+                    Request::Term => Input::Stop {
+                        grace: self.setup.grace,
+                    },
+                    Request::Kill => Input::Kill,
+                };
+                info!(?request, ?verdict, "request");
+                if verdict == Verdict::Proceed {
+                    self.apply(input);
+                }
+                // The caller may have gone; the request stands.
+                let _ = reply.send(verdict);
+            }
+            Ask::Delete(reply) => {
+                self.deleted = self.vm.status() == Status::Stopped;
+                let refused = Verdict::Refused("the VM has not ended: `coracle-shim kill` ends it");
+                let _ = reply.send(if self.deleted {
+                    Verdict::Proceed
+                } else {
+                    refused
+                });
+            }
+        }
+    }
+
+    fn woken(&mut self, woken: Woken) {
+        match woken {
+            Woken::Stop => {
+                info!("asked to stop by a signal");
+                // A VM that has ended is only kept to be asked about.
+                self.deleted = true;
+                self.apply(Input::Stop {
+                    grace: self.setup.grace,
+                });
+            }
+            Woken::StopNow => {
+                info!("asked to stop at once by a second interrupt");
+                self.deleted = true;
+                self.apply(Input::Kill);
+            }
+            Woken::Child => {
+                let qemu = self.qemu.as_ref().map(Qemu::pid);
+                if let Some(code) = signals::reap(qemu) {
+                    info!(%code, "qemu ended");
+                    self.reaped = Some((code, Instant::now() + LAST_WORDS));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Ready { version } => {
+                info!(version, "qemu is ready");
+                self.created = true;
+                self.apply(Input::QmpReady);
+            }
+            News::Lost { why } => self.apply(Input::QmpLost(why)),
+            News::Incoming(Incoming::Reply {
+                command: Command::QueryStatus,
+                result: Ok(value),
+            }) => {
+                self.apply(Input::Status(RunStatus::new(&value)));
+            }
+            News::Incoming(Incoming::Reply {
+                command,
+                result: Ok(_),
+            }) => {
+                self.apply(Input::Done(command));
+            }
+            News::Incoming(Incoming::Reply {
+                command,
+                result: Err(failure),
+            }) => {
+                error!(%command, failure = failure.0, "qemu refused a command");
+                self.apply(Input::Failed(command, failure.0));
+            }
+            News::Incoming(Incoming::Event(event)) => self.hear_event(event),
+        }
+    }
+
+    fn hear_event(&mut self, event: Event) {
+        match event {
+            Event::Shutdown(cause) => {
+                info!(?cause, "the machine shuts down");
+                self.apply(Input::Shutdown(cause));
+            }
+            Event::GuestPanicked => {
+                error!("the guest's kernel panicked");
+                self.apply(Input::Panicked);
+            }
+            Event::Stop => self.apply(Input::CpusStopped),
+            Event::Resume => debug!("the guest runs"),
+            Event::Reset => {
+                info!("the guest was reset");
+                self.apply(Input::Reset);
+            }
+            Event::BlockIoError {
+                node,
+                operation,
+                reason,
+                stops,
+            } => {
+                error!(node, operation, reason, guest_stops = stops, "disk error");
+            }
+            Event::Other(name) => debug!(name, "qemu event"),
+        }
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
