@@ -1,0 +1,9 @@
+//! The shim as a program: with the real qemu under emulation and guests of one
+//! sector, and with a fake qemu for the faults that the real one does not
+//! have. Every test waits for a state and none for time to pass.
+
+mod bench;
+mod faults;
+mod life;
+mod refusals;
+mod requests;

@@ -1,0 +1,167 @@
+//! VMs that are not started, and why.
+
+use std::{fs, path::Path, process::Command};
+
+use coracle_api::{
+    machine::DiskSource,
+    report::{TerminationMessage, TerminationReason as Reason},
+};
+use nix::{sys::signal::Signal, unistd::Uid};
+
+use crate::bench::{Bench, has_qemu};
+
+/// Runs a VM that must be refused with this exit code.
+#[track_caller]
+fn refused(bench: &Bench, code: u8) -> TerminationMessage {
+    let ended = bench.run().end();
+    ended.assert_code(code);
+    assert_eq!(ended.stdout, "");
+    let termination = bench.termination();
+    assert_eq!(termination.reason.exit_code(), code);
+    let said = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("ERROR"))
+        .count();
+    assert_eq!(said, 1, "one clear line: {}", ended.stderr);
+    assert!(!bench.path("run/shim.sock").exists());
+    termination
+}
+
+#[test]
+fn a_qemu_that_is_not_there_is_named() {
+    let mut bench = Bench::new("hello-poweroff");
+    bench.set_qemu("/nonexistent/qemu");
+    let termination = refused(&bench, 3);
+    assert_eq!(termination.reason, Reason::HostFailed);
+    assert!(
+        termination.message.contains("/nonexistent/qemu"),
+        "{}",
+        termination.message
+    );
+}
+
+#[test]
+fn a_description_of_a_newer_version_is_called_newer() {
+    let bench = Bench::new("hello-poweroff");
+    bench.write_description(
+        &bench
+            .machine
+            .to_json()
+            .replace("\"version\":1", "\"version\":2"),
+    );
+    assert_eq!(refused(&bench, 2).reason, Reason::UnsupportedVersion);
+}
+
+#[test]
+fn a_description_that_is_not_json_or_not_there_is_refused() {
+    let bench = Bench::new("hello-poweroff");
+    bench.write_description("{");
+    assert_eq!(refused(&bench, 2).reason, Reason::InvalidMachine);
+    fs::remove_file(bench.path("config/machine.json")).expect("remove");
+    assert_eq!(refused(&bench, 2).reason, Reason::InvalidMachine);
+}
+
+#[test]
+fn a_disk_that_is_not_there_is_named() {
+    let bench = Bench::new("hello-poweroff");
+    fs::remove_file(bench.path("disk.img")).expect("remove");
+    let termination = refused(&bench, 3);
+    assert_eq!(termination.reason, Reason::DiskNotFound);
+    assert_eq!(termination.disk.as_deref(), Some("root"));
+}
+
+#[test]
+fn create_comes_back_with_the_refusals_code_and_message() {
+    let bench = Bench::new("hello-poweroff");
+    fs::remove_file(bench.path("disk.img")).expect("remove");
+    let output = bench.call(&["create"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("disk \"root\""));
+}
+
+#[test]
+fn one_shim_per_runtime_directory() {
+    if !has_qemu() {
+        return;
+    }
+    let bench = Bench::new("power-button");
+    let shim = bench.run();
+    shim.wait_for("guest ready");
+    let second = bench.run().end();
+    second.assert_code(3);
+    assert!(
+        second.stderr.contains("another coracle-shim"),
+        "{}",
+        second.stderr
+    );
+    bench.ok(&["probe"]);
+    shim.signal(Signal::SIGTERM);
+    shim.end().assert_code(0);
+}
+
+/// A loop device, detached when dropped.
+struct Loop(String);
+
+impl Loop {
+    fn attach(image: &Path) -> Option<Self> {
+        if !Uid::effective().is_root() {
+            eprintln!("skipped: a loop device needs root");
+            return None;
+        }
+        let output = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(image)
+            .output();
+        match output {
+            Ok(output) if output.status.success() => Some(Self(
+                String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+            )),
+            _ => {
+                eprintln!("skipped: there is no loop device to be had");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_block_device_that_another_vm_has_is_busy() {
+    if !has_qemu() {
+        return;
+    }
+    let mut first = Bench::new("power-button");
+    let Some(device) = Loop::attach(&first.path("disk.img")) else {
+        return;
+    };
+    let mut second = Bench::new("power-button");
+    for bench in [&mut first, &mut second] {
+        bench.machine.disks[0].source = DiskSource::Block {
+            path: device.0.clone(),
+        };
+        bench.write_machine();
+    }
+    let shim = first.run();
+    shim.wait_for("guest ready");
+    let termination = refused(&second, 3);
+    assert_eq!(
+        termination.reason,
+        Reason::DiskBusy,
+        "{}",
+        termination.message
+    );
+    shim.signal(Signal::SIGTERM);
+    shim.end().assert_code(0);
+
+    // It is free again as soon as the first shim has ended.
+    let shim = second.run();
+    shim.wait_for("guest ready");
+    shim.signal(Signal::SIGTERM);
+    shim.end().assert_code(0);
+}
