@@ -100,6 +100,21 @@ pub(crate) fn child(parent: u32, program: &str) -> Option<u32> {
     })
 }
 
+/// Whether a process is gone, or nothing but a zombie is left of it: its files
+/// are closed then. (Its command line is gone before they are, and its first
+/// thread may be a zombie before the others have ended.)
+pub(crate) fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+    match state {
+        None => true,
+        Some("Z" | "X") => threads(pid).is_ok_and(|count| count <= 1),
+        Some(_) => false,
+    }
+}
+
 /// A process's command line.
 pub(crate) fn arguments(pid: u32) -> anyhow::Result<Vec<String>> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;

@@ -122,9 +122,8 @@ impl Drop for Shim {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // It dies with the shim; its files must not be used again before.
-        let gone = |pid| process::arguments(pid).map_or(Some(()), |_| None);
         if let Some(pid) = qemu {
-            let _ = process::until("the end of qemu", || gone(pid));
+            let _ = process::until("the end of qemu", || process::has_ended(pid).then_some(()));
         }
     }
 }
