@@ -40,12 +40,12 @@ async fn command(cli: Cli) -> Result<u8, Failure> {
         }
         Command::Ps { json } => vms.ps(json).await,
         Command::Console(vm) => vms.console(&vm.name).await,
-        Command::Stop { vm, force } => vms.stop(&vm.name, force).await,
+        Command::Stop { vm, force } => Box::pin(vms.stop(&vm.name, force)).await,
         Command::State(vm) => vms.state(&vm.name).await,
         Command::Logs { vm, follow } => vms.logs(&vm.name, follow).await,
         Command::Pause(vm) => vms.set_desired(&vm.name, coracle_api::types::DesiredState::Paused),
         Command::Resume(vm) => vms.set_desired(&vm.name, coracle_api::types::DesiredState::Running),
-        Command::Clean => vms.clean().await,
+        Command::Clean => Box::pin(vms.clean()).await,
     }
 }
 

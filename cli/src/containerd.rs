@@ -300,18 +300,18 @@ async fn start(
         apparmor: has_apparmor(),
     };
     write(&config_file(paths), &config.render())?;
-    let log = log_file(paths);
-    let open = |path: &Path| {
-        std::fs::File::create(path).map_err(|source| ContainerdError::Write {
-            path: path.to_path_buf(),
-            source,
-        })
+    spawn(&containerd, paths)
+}
+
+fn spawn(program: &Path, paths: &Paths) -> Result<tokio::process::Child, ContainerdError> {
+    let path = log_file(paths);
+    let log = |source| ContainerdError::Write {
+        path: path.clone(),
+        source,
     };
-    let out = open(&log)?;
-    let err = out
-        .try_clone()
-        .map_err(|source| ContainerdError::Write { path: log, source })?;
-    let child = Command::new(&containerd)
+    let out = std::fs::File::create(&path).map_err(log)?;
+    let err = out.try_clone().map_err(log)?;
+    let child = Command::new(program)
         .arg("--config")
         .arg(config_file(paths))
         .stdin(Stdio::null())
@@ -375,9 +375,8 @@ async fn wait_ready(
     let cri = Cri::connect(socket);
     let deadline = tokio::time::Instant::now() + READY_WITHIN;
     loop {
-        let source = match cri.version().await {
-            Ok(_) => return Ok(cri),
-            Err(error) => error,
+        let Err(source) = cri.version().await else {
+            return Ok(cri);
         };
         if let Some(Ok(Some(status))) = child.as_mut().map(tokio::process::Child::try_wait) {
             let said = std::fs::read_to_string(log).unwrap_or_default();

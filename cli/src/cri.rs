@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use k8s_cri::v1::image_service_client::ImageServiceClient;
@@ -67,15 +68,13 @@ impl CriError {
     }
 }
 
-/// Makes a call. It is boxed because tonic's futures are tens of kilobytes.
+/// Makes a call. It comes boxed because tonic's futures are tens of kilobytes.
 async fn call<T>(
     action: &'static str,
-    future: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    future: Pin<Box<impl Future<Output = Result<tonic::Response<T>, tonic::Status>>>>,
 ) -> Result<T, CriError> {
-    Box::pin(future)
-        .await
-        .map(tonic::Response::into_inner)
-        .map_err(CriError::of(action))
+    let answer = future.await.map_err(CriError::of(action))?;
+    Ok(answer.into_inner())
 }
 
 /// The runtime's name and version.
@@ -123,7 +122,7 @@ impl Cri {
             version: "v1".to_owned(),
         };
         let mut client = self.runtime.clone();
-        let answer = call("say its version", client.version(request)).await?;
+        let answer = call("say its version", Box::pin(client.version(request))).await?;
         Ok(Version {
             name: answer.runtime_name,
             version: answer.runtime_version,
@@ -141,7 +140,7 @@ impl Cri {
             verbose: false,
         };
         let mut client = self.images.clone();
-        let answer = call("look up an image", client.image_status(request)).await?;
+        let answer = call("look up an image", Box::pin(client.image_status(request))).await?;
         Ok(answer.image.map(|image| image.id))
     }
 
@@ -155,7 +154,11 @@ impl Cri {
             runtime_handler: String::new(),
         };
         let mut client = self.runtime.clone();
-        let answer = call("make the pod sandbox", client.run_pod_sandbox(request)).await?;
+        let answer = call(
+            "make the pod sandbox",
+            Box::pin(client.run_pod_sandbox(request)),
+        )
+        .await?;
         Ok(answer.pod_sandbox_id)
     }
 
@@ -168,7 +171,7 @@ impl Cri {
         let mut client = self.runtime.clone();
         let answer = call(
             "look at the pod sandbox",
-            client.pod_sandbox_status(request),
+            Box::pin(client.pod_sandbox_status(request)),
         )
         .await?;
         Ok(answer.status.unwrap_or_default())
@@ -183,7 +186,7 @@ impl Cri {
         let mut client = self.runtime.clone();
         let answer = call(
             "list the pod sandboxes",
-            client.list_pod_sandbox(v1::ListPodSandboxRequest { filter }),
+            Box::pin(client.list_pod_sandbox(v1::ListPodSandboxRequest { filter })),
         )
         .await?;
         let uid = |labels: &HashMap<String, String>| {
@@ -204,10 +207,18 @@ impl Cri {
             pod_sandbox_id: id.clone(),
         };
         let mut client = self.runtime.clone();
-        let stopped = call("stop the pod sandbox", client.stop_pod_sandbox(stop)).await;
+        let stopped = call(
+            "stop the pod sandbox",
+            Box::pin(client.stop_pod_sandbox(stop)),
+        )
+        .await;
         let remove = v1::RemovePodSandboxRequest { pod_sandbox_id: id };
         let mut client = self.runtime.clone();
-        let removed = call("remove the pod sandbox", client.remove_pod_sandbox(remove)).await;
+        let removed = call(
+            "remove the pod sandbox",
+            Box::pin(client.remove_pod_sandbox(remove)),
+        )
+        .await;
         match (stopped, removed) {
             (_, Ok(_)) => Ok(()),
             (_, Err(error)) if error.is_not_found() => Ok(()),
@@ -228,7 +239,11 @@ impl Cri {
             sandbox_config: Some(sandbox_config.clone()),
         };
         let mut client = self.runtime.clone();
-        let answer = call("create the container", client.create_container(request)).await?;
+        let answer = call(
+            "create the container",
+            Box::pin(client.create_container(request)),
+        )
+        .await?;
         Ok(answer.container_id)
     }
 
@@ -238,7 +253,11 @@ impl Cri {
             container_id: container.to_owned(),
         };
         let mut client = self.runtime.clone();
-        call("start the container", client.start_container(request)).await?;
+        call(
+            "start the container",
+            Box::pin(client.start_container(request)),
+        )
+        .await?;
         Ok(())
     }
 
@@ -251,7 +270,11 @@ impl Cri {
             timeout,
         };
         let mut client = self.runtime.clone();
-        call("stop the container", client.stop_container(request)).await?;
+        call(
+            "stop the container",
+            Box::pin(client.stop_container(request)),
+        )
+        .await?;
         Ok(())
     }
 
@@ -262,7 +285,11 @@ impl Cri {
             verbose: false,
         };
         let mut client = self.runtime.clone();
-        let answer = call("look at the container", client.container_status(request)).await?;
+        let answer = call(
+            "look at the container",
+            Box::pin(client.container_status(request)),
+        )
+        .await?;
         Ok(answer.status.unwrap_or_default())
     }
 
@@ -287,7 +314,11 @@ impl Cri {
             filter: Some(filter),
         };
         let mut client = self.runtime.clone();
-        let answer = call("list the containers", client.list_containers(request)).await?;
+        let answer = call(
+            "list the containers",
+            Box::pin(client.list_containers(request)),
+        )
+        .await?;
         Ok(answer
             .containers
             .into_iter()

@@ -215,5 +215,14 @@ fn namespaces() -> NamespaceOption {
     }
 }
 
+/// The hosts file that the kubelet writes for a pod.
+#[must_use]
+pub fn etc_hosts(ip: &str, hostname: &str) -> String {
+    format!(
+        "# Written by coracle, as a kubelet does.\n127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{hostname}\n"
+    )
+}
+
 #[cfg(test)]
 mod tests;

@@ -164,6 +164,12 @@ impl ProcessId {
     }
 }
 
+/// How many processes have a command line that fulfils a condition.
+#[must_use]
+pub fn count(condition: impl Fn(&[String]) -> bool) -> usize {
+    find(condition).len()
+}
+
 /// The processes whose command line fulfils a condition.
 pub(crate) fn find(condition: impl Fn(&[String]) -> bool) -> Vec<ProcessId> {
     let Ok(entries) = std::fs::read_dir("/proc") else {

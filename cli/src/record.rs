@@ -6,6 +6,8 @@
 //! an owner is a detached VM, or what a killed command left. Directories are
 //! made and removed only under the state directory's lock.
 
+mod error;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,64 +25,12 @@ use crate::process::ProcessId;
 use crate::report::Report;
 use crate::volume::VolumeRecord;
 
+pub use error::RecordError;
+
 const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
 /// How often a lock is tried that another command holds for a moment.
 const POLL: Duration = Duration::from_millis(20);
-
-/// Why a record cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// A file or directory cannot be used.
-    #[error("{} cannot be {action}", path.display())]
-    File {
-        /// What was to be done.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It was written by another version, or damaged.
-    #[error("{} cannot be read: remove the VM with the version of coracle that started it", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-    /// The VM runs already.
-    #[error("VM {vm} runs already ({how}): stop it first with `coracle stop {vm}`")]
-    Running {
-        /// The VM.
-        vm: String,
-        /// Whose it is.
-        how: &'static str,
-    },
-    /// There is no such VM.
-    #[error("there is no VM {vm} here{}", known(known_vms))]
-    Unknown {
-        /// The VM.
-        vm: String,
-        /// Those that are.
-        known_vms: Vec<String>,
-    },
-    /// More than one VM is called that.
-    #[error("{} are called {name}: say which", vms.join(" and "))]
-    Ambiguous {
-        /// The name.
-        name: String,
-        /// The VMs.
-        vms: Vec<String>,
-    },
-}
-
-fn known(vms: &[String]) -> String {
-    match vms {
-        [] => ": none was started with --detach, and none runs".to_owned(),
-        vms => format!(": there is {}", vms.join(", ")),
-    }
-}
 
 /// A VM, as people name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

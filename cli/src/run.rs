@@ -83,9 +83,16 @@ pub async fn run(paths: &Paths, options: &Options, interrupts: &Interrupts) -> R
     };
     let mut stages = Stages::default();
     let plan = Plan::load(options, &mut stages).await?;
-    let mut slot = slot::take(&context, options, &plan, interrupts, &mut stages).await?;
+    let mut slot = Box::pin(slot::take(
+        &context,
+        options,
+        &plan,
+        interrupts,
+        &mut stages,
+    ))
+    .await?;
     let mut launch = launch::Launch::new(&context, options, &plan, interrupts);
-    let result = match launch.launch(&mut slot, &mut stages).await {
+    let result = match Box::pin(launch.launch(&mut slot, &mut stages)).await {
         Ok(launched) => stay(&launch, launched, &mut slot, &stages, interrupts).await,
         Err(failure) => Err(failure),
     };
@@ -101,7 +108,7 @@ pub async fn run(paths: &Paths, options: &Options, interrupts: &Interrupts) -> R
         }
         Ok(Stay::Ended(exit)) => {
             let report = slot.record().report.clone();
-            let removed = clean_up(&context, slot, &mut stages).await;
+            let removed = Box::pin(clean_up(&context, slot, &mut stages)).await;
             end(
                 options,
                 &Report {
@@ -113,7 +120,7 @@ pub async fn run(paths: &Paths, options: &Options, interrupts: &Interrupts) -> R
             )
         }
         Err(failure) => {
-            if let Err(left) = clean_up(&context, slot, &mut stages).await {
+            if let Err(left) = Box::pin(clean_up(&context, slot, &mut stages)).await {
                 say(&format!("coracle: {}", crate::devices::chain(&*left.error)));
             }
             Err(failure)
@@ -169,7 +176,9 @@ async fn stay(
 async fn clean_up(context: &Context<'_>, slot: Slot, stages: &mut Stages) -> Result<(), Failure> {
     let work = async {
         let lock = record::lock(context.paths).await.host()?;
-        teardown::remove(context, slot, &lock).await.host()?;
+        Box::pin(teardown::remove(context, slot, &lock))
+            .await
+            .host()?;
         teardown::stop_if_unused(context.paths, &lock).await.host()
     };
     stages

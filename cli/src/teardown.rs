@@ -190,7 +190,7 @@ pub async fn remove_lost(
     for found in record::all(context.paths)?.into_iter().filter(lost) {
         let vm = found.record.vm.to_string();
         if let Some(slot) = found.take()? {
-            removed.push((vm, remove(context, slot, state).await));
+            removed.push((vm, Box::pin(remove(context, slot, state)).await));
         }
     }
     sweep(context, removed.is_empty()).await?;

@@ -48,7 +48,7 @@ impl Vms<'_> {
             let reached = console::interact(&place).await.host()?;
             return Ok(if reached { exit::OK } else { exit::GUEST });
         }
-        console::follow(&place, console::Input::Ours, |bytes| bytes.to_vec())
+        console::follow(&place, console::Input::Ours, <[u8]>::to_vec)
             .await
             .host()?;
         Ok(exit::OK)

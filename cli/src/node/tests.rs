@@ -118,7 +118,9 @@ fn pretty(message: &impl serde::Serialize) -> String {
         match value {
             Value::Object(fields) => {
                 let pruned = fields.into_iter().map(|(key, value)| (key, prune(value)));
-                pruned.filter(|(key, value)| TELLING.contains(&key.as_str()) || !empty(value)).collect()
+                pruned
+                    .filter(|(key, value)| TELLING.contains(&key.as_str()) || !empty(value))
+                    .collect()
             }
             Value::Array(items) => items.into_iter().map(prune).collect(),
             value => value,

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use coracle_api::report::{State, Status};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ use crate::{containerd, process};
 const POLL: Duration = Duration::from_millis(100);
 /// How long the console may take to drain after the container ended.
 const DRAIN: Duration = Duration::from_secs(2);
+/// By then the end of a container whose console ended is known.
+const LEFT_AFTER: Duration = Duration::from_millis(500);
 /// How long the shim may take to end qemu when it is told to at once.
 const QUIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -39,39 +42,23 @@ pub(super) async fn attend(
 ) -> Result<Exit, Failure> {
     let options = launch.options;
     let place = &launched.place;
-    let grace = Duration::from_secs(record.grace_seconds);
-    let vm = record.vm.to_string();
-    let mut stopping = Stopping {
-        cri: launched.containerd.cri.clone(),
-        place,
-        grace,
-        vm,
-        tasks: JoinSet::new(),
-    };
+    let mut stopping = Stopping::new(launched, record);
     let mut interrupts = interrupts.clone();
     let mut requests = 0;
-    let (found_sender, mut found) = tokio::sync::mpsc::channel(1);
+    let found = Notify::new();
     let mut shown = Shown::watching(options.stop_after.as_deref());
     let interactive = options.stop_after.is_none() && is_terminal();
     let over = CancellationToken::new();
     let exit = {
         let console = async {
             if interactive {
-                interact(place).await;
+                interact(place, &over).await;
             } else {
-                // One message is enough, and nobody waits for it.
-                stream(place, &mut shown, || drop(found_sender.try_send(())), &over).await;
+                stream(place, &mut shown, || found.notify_one(), &over).await;
             }
         };
         let mut console = std::pin::pin!(console);
-        let external = options.containerd.is_some();
-        let ended = wait_exit(
-            launch.context,
-            &launched.containerd.cri,
-            &launched.container,
-            external,
-        );
-        let mut ended = std::pin::pin!(ended);
+        let mut ended = std::pin::pin!(wait_exit(launch, launched));
         let mut streaming = true;
         let exit = loop {
             tokio::select! {
@@ -81,7 +68,7 @@ pub(super) async fn attend(
                     requests = count;
                     stopping.request(count, &launched.container);
                 }
-                Some(()) = found.recv() => stopping.request(1, &launched.container),
+                () = found.notified() => stopping.request(1, &launched.container),
                 Some(_) = stopping.tasks.join_next() => {}
             }
         };
@@ -111,7 +98,17 @@ struct Stopping<'a> {
     tasks: JoinSet<()>,
 }
 
-impl Stopping<'_> {
+impl<'a> Stopping<'a> {
+    fn new(launched: &'a Launched, record: &Record) -> Self {
+        Self {
+            cri: launched.containerd.cri.clone(),
+            place: &launched.place,
+            grace: Duration::from_secs(record.grace_seconds),
+            vm: record.vm.to_string(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     /// Passes on the `count`th request to stop.
     fn request(&mut self, count: u32, container: &str) {
         let (cri, container) = (self.cri.clone(), container.to_owned());
@@ -189,9 +186,19 @@ async fn stream(place: &Place, shown: &mut Shown, found: impl Fn(), over: &Cance
     }
 }
 
-async fn interact(place: &Place) {
+/// Gives the terminal to the console. The end of the console is the user's
+/// leaving it only when the container does not end as well.
+async fn interact(place: &Place, over: &CancellationToken) {
     console::ready(place).await;
-    match console::interact(place).await {
+    let left = console::interact(place).await;
+    if over
+        .run_until_cancelled(tokio::time::sleep(LEFT_AFTER))
+        .await
+        .is_none()
+    {
+        return;
+    }
+    match left {
         Ok(_) => say("\ncoracle: left the console; Ctrl-C stops the VM"),
         Err(error) => say(&format!("\ncoracle: the console cannot be shown: {error}")),
     }
@@ -223,20 +230,17 @@ fn show_rest(launch: &Launch<'_>, record: &Record, shown: &mut Shown) {
 
 /// Waits for the container's end. A private containerd that is gone is
 /// started again; another one is waited for.
-async fn wait_exit(
-    context: &Context<'_>,
-    cri: &Cri,
-    container: &str,
-    external: bool,
-) -> Result<Exit, CriError> {
+async fn wait_exit(launch: &Launch<'_>, launched: &Launched) -> Result<Exit, CriError> {
+    let cri = &launched.containerd.cri;
+    let container = &launched.container;
     loop {
         match cri.exit(container).await {
             Ok(Some(exit)) => return Ok(exit),
             Ok(None) => {}
             Err(error) if error.is_unreachable() => {
                 tracing::warn!(%error, "containerd is away, the guest goes on");
-                if !external {
-                    revive(context).await;
+                if launch.options.containerd.is_none() {
+                    revive(launch.context).await;
                 }
             }
             Err(error) => return Err(error),

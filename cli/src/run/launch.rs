@@ -1,6 +1,8 @@
 //! From the plan to a running container: what the controller, the scheduler
 //! and the kubelet do in a cluster, in their order.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -19,7 +21,6 @@ use crate::node::{self, Placement};
 use crate::pod_volumes::{self, PodVolumes, Sources};
 use crate::progress::Stages;
 use crate::record::{self, Held, Slot};
-use crate::report::{AllocateAnswer, DeviceGrant, DiskReport};
 use crate::teardown::Context;
 use crate::volume::{self, Attached};
 
@@ -225,7 +226,7 @@ impl<'a> Launch<'a> {
                 ids: grant.ids.clone(),
             };
             record.devices = grants.iter().map(held).collect();
-            record.report.devices = grants.iter().map(grant_report).collect();
+            record.report.devices = grants.iter().map(report::grant_report).collect();
         })
         .host()?;
         Ok(grants)
@@ -362,7 +363,7 @@ impl<'a> Launch<'a> {
         let (id, ip) = stages
             .run("sandbox", "making the pod sandbox", work, note)
             .await?;
-        std::fs::write(&placement.etc_hosts, etc_hosts(&ip, &config.hostname)).host()?;
+        std::fs::write(&placement.etc_hosts, node::etc_hosts(&ip, &config.hostname)).host()?;
         slot.update(|record| {
             record.report.sandbox_id = Some(id.clone());
             record.report.pod_ip = Some(ip).filter(|ip| !ip.is_empty());
@@ -399,51 +400,4 @@ impl<'a> Launch<'a> {
         .host()?;
         Ok(id)
     }
-
-    fn disk_reports(&self) -> Vec<DiskReport> {
-        let disks = self.plan.manifests.vm.spec.disks.iter();
-        disks.filter_map(|disk| self.disk_report(disk)).collect()
-    }
-
-    fn disk_report(&self, disk: &coracle_api::vm::Disk) -> Option<DiskReport> {
-        let claim = &disk.claim.as_ref()?.name;
-        let attached = self.attached.get(claim)?;
-        let use_ = self.plan.claims.iter().find(|use_| use_.claim == *claim)?;
-        let capacity = attached
-            .claim()
-            .status
-            .as_ref()
-            .and_then(|status| status.capacity.as_ref());
-        let bytes = capacity.and_then(|c| crate::volume::quantity::bytes(&c.get("storage")?.0));
-        let directory = match attached.volume() {
-            volume::AttachedVolume::Block(_) => coracle_api::names::BLOCK_DIR,
-            volume::AttachedVolume::Directory(_) => coracle_api::names::DISK_DIR,
-        };
-        Some(DiskReport {
-            disk: disk.name.clone(),
-            claim: claim.clone(),
-            path: use_.path.clone(),
-            host: attached.volume().path().to_path_buf(),
-            loop_device: attached.record().loop_device.map(|device| device.path),
-            container_path: format!("{directory}/{}", disk.name),
-            bytes,
-            serial: disk.serial.clone(),
-        })
-    }
-}
-
-fn grant_report(grant: &Grant) -> DeviceGrant {
-    DeviceGrant {
-        resource: grant.resource.clone(),
-        ids: grant.ids.clone(),
-        answer: AllocateAnswer::from(&grant.answer),
-    }
-}
-
-/// The hosts file that the kubelet writes for a pod.
-fn etc_hosts(ip: &str, hostname: &str) -> String {
-    format!(
-        "# Written by coracle, as a kubelet does.\n127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{hostname}\n"
-    )
 }

@@ -25,7 +25,10 @@ pub(super) async fn take(
             .leave(record::lock(context.paths))
             .await?
             .host()?;
-        for (vm, removed) in teardown::remove_lost(context, &lock).await.host()? {
+        for (vm, removed) in Box::pin(teardown::remove_lost(context, &lock))
+            .await
+            .host()?
+        {
             removed.host()?;
             say(&format!("removed what a killed command left of {vm}"));
         }
@@ -78,7 +81,9 @@ async fn without_ended(
             .take()
             .host()?
             .ok_or_else(|| running("in a terminal"))?;
-        teardown::remove(context, slot, lock).await.host()?;
+        Box::pin(teardown::remove(context, slot, lock))
+            .await
+            .host()?;
     }
     Ok(others)
 }

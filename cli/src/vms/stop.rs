@@ -32,7 +32,7 @@ impl Vms<'_> {
         let found = record::find(self.paths, name).config()?;
         let vm = found.record.vm.to_string();
         let mut stages = Stages::default();
-        let work = self.end(&found, force);
+        let work = Box::pin(self.end(&found, force));
         stages
             .run("stop", "waiting for the guest to power off", work, |()| {
                 vm.clone()
@@ -53,7 +53,12 @@ impl Vms<'_> {
             report.end = Some(crate::run::ending(&found.dir, &ended));
         }
         stages
-            .run("cleanup", "removing the pod", self.remove(found), |()| vm)
+            .run(
+                "cleanup",
+                "removing the pod",
+                Box::pin(self.remove(found)),
+                |()| vm,
+            )
             .await?;
         say("");
         report.stages = stages.done().to_vec();
@@ -84,7 +89,7 @@ impl Vms<'_> {
     async fn remove(&self, found: Found) -> Result<(), Failure> {
         let lock = record::lock(self.paths).await.host()?;
         if let Some(slot) = found.take().host()? {
-            teardown::remove(&self.context(), slot, &lock)
+            Box::pin(teardown::remove(&self.context(), slot, &lock))
                 .await
                 .host()?;
         }
@@ -95,7 +100,10 @@ impl Vms<'_> {
     pub async fn clean(&self) -> Result<u8, Failure> {
         let lock = record::lock(self.paths).await.host()?;
         let mut failed = None;
-        for (vm, removed) in teardown::remove_lost(&self.context(), &lock).await.host()? {
+        for (vm, removed) in Box::pin(teardown::remove_lost(&self.context(), &lock))
+            .await
+            .host()?
+        {
             match removed {
                 Ok(()) => say(&format!("removed what a killed command left of {vm}")),
                 Err(error) => {
@@ -108,7 +116,7 @@ impl Vms<'_> {
             if found.owner == Owner::Detached && self.has_ended(&found).await {
                 let vm = found.record.vm.to_string();
                 if let Some(slot) = found.take().host()? {
-                    teardown::remove(&self.context(), slot, &lock)
+                    Box::pin(teardown::remove(&self.context(), slot, &lock))
                         .await
                         .host()?;
                     say(&format!("removed {vm}, which had ended"));
