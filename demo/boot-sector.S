@@ -52,10 +52,14 @@ start:
         movw    $BUFFER, %si
         call    print
 
-        # Sector 2: our answer.
+        # Sector 2: our answer, and zeros behind it.
+        movw    $BUFFER, %di
+        xorw    %ax, %ax
+        movw    $256, %cx
+        rep     stosw
         movw    $answer, %si
         movw    $BUFFER, %di
-        movw    $512, %cx
+        movw    $answer_size, %cx
         rep     movsb
         movw    $0x4300, %ax
         movw    $2, sector
@@ -123,7 +127,8 @@ hello:  .asciz  "coracle boot sector: awake in real mode\r\nmemory: "
 memory: .asciz  " MiB\r\nsector 1: "
 done:   .asciz  "\r\nsector 2: written\r\ndone\r\n"
 error:  .asciz  "failed\r\n"
-answer: .asciz  "written by the boot sector\n"
+answer: .ascii  "written by the boot sector\n"
+        .set    answer_size, . - answer
 drive:  .byte   0
         .align  4
 packet: .byte   16, 0

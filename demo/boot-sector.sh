@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Makes the disk of the demo's KVM guest from boot-sector.S.
 #
 #   boot-sector.sh OUT [WORDS]     WORDS go to sector 1, for the guest to read
@@ -13,14 +13,13 @@ readonly SECTOR=512
 
 main() {
     (($# == 1 || $# == 2)) || die 'usage: boot-sector.sh OUT [WORDS]'
-    local out=$1 words=${2:-a raw block volume holds this text} work
+    local out=$1 words=${2:-a raw block volume holds this text}
     ((${#words} < SECTOR)) || die "the words must fit in one sector of $SECTOR bytes"
     need as binutils ld binutils
 
     clean_up_at_exit
     mkdir -p "$(dirname "$out")"
-    work=$(mktemp -d "$(dirname "$out")/work.XXXXXX")
-    undo rm -rf "$work"
+    make_work "$(dirname "$out")"
     as --32 -o "$work/boot.o" "$here/boot-sector.S"
     ld -m elf_i386 -Ttext 0x7c00 --oformat binary -o "$work/disk" "$work/boot.o"
     # A disk of a few sectors is one that SeaBIOS does not read.

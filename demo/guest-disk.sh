@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Makes the demo's guest: a real Debian disk with partition table, boot
 # loader, distribution kernel and init, from packages alone.
 #
@@ -46,7 +46,7 @@ readonly UNUSED_DRIVERS=(kvm_amd kvm_intel powernow_k8 acpi_cpufreq pcspkr psmou
 main() {
     (($# == 1)) || die 'usage: guest-disk.sh OUT'
     local out=$1 kept
-    kept=$CACHE/guest/$(key)/disk.img
+    kept=$cache/guest/$(key)/disk.img
     if [[ ! -e $kept ]]; then
         make_disk "$kept"
     fi
@@ -59,34 +59,39 @@ key() {
 }
 
 make_disk() {
-    local kept=$1 work image device root packages
+    local kept=$1 image root scratch packages
     ((EUID == 0)) || die 'making the guest disk needs root (loop device, mount)'
     need mmdebstrap mmdebstrap extlinux extlinux mkfs.ext4 e2fsprogs losetup mount
     [[ -e /usr/lib/EXTLINUX/mbr.bin ]] || die 'missing /usr/lib/EXTLINUX/mbr.bin: apt-get install extlinux'
 
     clean_up_at_exit
     mkdir -p "$(dirname "$kept")"
-    work=$(mktemp -d "$(dirname "$kept")/work.XXXXXX")
-    undo rm -rf --one-file-system "$work"
+    make_work "${TMPDIR:-/tmp}"
+    scratch=$work
+    # apt fetches as a user of its own.
+    chmod 0755 "$scratch"
+    make_work "$(dirname "$kept")"
     image=$work/disk.img root=$work/root
     mkdir "$root"
 
     step "partitioning a disk of $SIZE_MIB MiB"
     truncate -s "${SIZE_MIB}M" "$image"
     partition_table | dd of="$image" bs=512 count=1 conv=notrunc iflag=fullblock status=none
-    device=$(losetup --find --show --offset $((START_SECTOR * 512)) "$image")
-    undo losetup -d "$device"
-    # Whoever had this loop device before may have left it read-only.
-    blockdev --setrw "$device"
+    attach "$image" --offset $((START_SECTOR * 512))
     # extlinux reads neither 64-bit block numbers nor checksummed metadata.
     mkfs.ext4 -q -L root -O '^64bit,^metadata_csum' "$device"
-    mount "$device" "$root"
+    hold_signals
+    (trap '' INT TERM HUP && mount "$device" "$root")
     undo umount "$root"
+    let_signals
 
     step "fetching and unpacking Debian $RELEASE (half a minute or so)"
     initramfs_settings "$work"
     packages=$(sed 's/#.*//' "$GUEST/packages.list" | xargs | tr ' ' ,)
-    mmdebstrap --mode=root --variant=minbase --include="$packages" \
+    # In namespaces of its own: whatever it mounts or starts goes with it, also
+    # when it is interrupted.
+    TMPDIR=$scratch unshare --mount --pid --fork --kill-child --mount-proc \
+        mmdebstrap --mode=root --variant=minbase --include="$packages" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/initramfs-tools/*/udev' \
@@ -99,11 +104,11 @@ make_disk() {
     step 'installing the boot loader'
     install_loader "$root"
     step 'closing the disk'
-    umount "$root"
-    losetup -d "$device"
-    UNDO=("${UNDO[0]}")
+    hold_signals
+    undo_last # the mount
+    undo_last # the loop device
     mv "$image" "$kept"
-    undo_all
+    let_signals
 }
 
 # mmdebstrap's own steps as ours, its errors as they are.

@@ -18,19 +18,22 @@ die() {
 timed() (
     text=$1 start=$SECONDS
     shift
-    log=$(mktemp)
+    log='' pid=''
     trap 'rm -f "$log"' EXIT
+    trap '[[ -z $pid ]] || { kill -- "-$pid"; wait "$pid"; }; exit 130' INT TERM HUP
+    log=$(mktemp)
     say "$text"
     # A process group of its own, so that it can be ended as a whole.
     set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     set +m
-    trap 'kill -- "-$pid"; wait "$pid"; exit 130' INT TERM HUP
+    next=$((start + 15))
     while kill -0 "$pid" 2>/dev/null; do
-        sleep 1
-        if (((SECONDS - start) % 15 == 14)) && kill -0 "$pid" 2>/dev/null; then
+        sleep 0.2
+        if ((SECONDS >= next)); then
             printf '    %ds: %s\n' $((SECONDS - start)) "$(tail -n 1 "$log" | cut -c1-100)" >&2
+            next=$((next + 15))
         fi
     done
     if ! wait "$pid"; then

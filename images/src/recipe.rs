@@ -14,8 +14,7 @@ pub enum Which {
     Pause,
 }
 
-/// Debian packages whose files a program of ours may need when it is linked
-/// dynamically.
+/// Debian packages of what every dynamically linked program needs.
 const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
 
 impl Which {
@@ -138,15 +137,13 @@ impl Recipe {
         Ok(Self { files })
     }
 
-    /// The packages that the list names, and with `dynamic` those that a
-    /// dynamically linked program of ours needs.
+    /// The packages that the list names, and the C library where something
+    /// needs it: a listed file, or with `dynamic` a program of ours.
     #[must_use]
     pub fn packages(&self, dynamic: bool) -> BTreeSet<String> {
         let named = self.files.iter().map(|(package, _)| package.clone());
-        let library = C_LIBRARY
-            .iter()
-            .filter(|_| dynamic)
-            .map(ToString::to_string);
+        let needed = dynamic || !self.files.is_empty();
+        let library = C_LIBRARY.iter().filter(|_| needed).map(ToString::to_string);
         named.chain(library).collect()
     }
 }
