@@ -127,8 +127,13 @@ fn stable_mac(namespace: &str, vm: &str, interface: &str) -> String {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
-    format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    let bytes: Vec<String> = hash
+        .to_be_bytes()
+        .iter()
+        .skip(3)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("02:{}", bytes.join(":"))
 }
 
 /// How long the shim waits for the guest. It keeps a fifth of the pod's grace

@@ -86,7 +86,7 @@ pub struct PlannedDisk<'a> {
 #[derive(Debug)]
 pub enum PlannedSource<'a> {
     /// A claim.
-    Claim(ClaimPlan),
+    Claim(Box<ClaimPlan>),
     /// An emptyDir of this many bytes.
     Ephemeral(u64),
     /// A seed the shim makes.
@@ -138,7 +138,7 @@ fn plan_disk<'a>(
     observed: &Observed,
 ) -> Result<PlannedDisk<'a>, Refusal> {
     let source = match (&disk.claim, &disk.ephemeral, &disk.cloud_init) {
-        (Some(claim), ..) => PlannedSource::Claim(plan_claim(
+        (Some(claim), ..) => PlannedSource::Claim(Box::new(plan_claim(
             &Wanted {
                 disk: &disk.name,
                 claim: &claim.name,
@@ -147,7 +147,7 @@ fn plan_disk<'a>(
                 shareable: disk.shareable,
             },
             observed,
-        )?),
+        )?)),
         (None, Some(ephemeral), _) => {
             PlannedSource::Ephemeral(ephemeral.size.bytes().unwrap_or_default())
         }
