@@ -37,7 +37,7 @@ fn observed() -> Observed {
     }
 }
 
-fn vm(spec: Value) -> VirtualMachine {
+fn vm(spec: &Value) -> VirtualMachine {
     let object = json!({
         "apiVersion": "coracle.dev/v1alpha1",
         "kind": "VirtualMachine",
@@ -53,7 +53,7 @@ fn yaml(pod: &Pod) -> String {
 
 #[test]
 fn a_kvm_vm_on_a_block_claim() {
-    let vm = vm(json!({
+    let vm = vm(&json!({
         "cpus": 2,
         "memory": "2Gi",
         "disks": [{"name": "root", "bootOrder": 1, "claim": {"name": "web-root"}}],
@@ -66,7 +66,7 @@ fn a_kvm_vm_on_a_block_claim() {
 
 #[test]
 fn an_emulated_vm_with_every_kind_of_source() {
-    let vm = vm(json!({
+    let vm = vm(&json!({
         "runPolicy": "OnFailure",
         "accelerator": "Emulation",
         "memory": "256Mi",
@@ -87,7 +87,7 @@ fn an_emulated_vm_with_every_kind_of_source() {
 
 #[test]
 fn what_is_wrong_with_the_manifest_is_said_at_once() {
-    let vm = vm(json!({"memory": "2G", "disks": []}));
+    let vm = vm(&json!({"memory": "2G", "disks": []}));
     let refusal = pod(&vm, 1, &observed(), &settings(Restarts::ByPod)).expect_err("refused");
     let text = refusal.to_string();
     assert!(
@@ -102,7 +102,7 @@ fn what_is_wrong_with_the_manifest_is_said_at_once() {
 
 #[test]
 fn a_missing_claim_is_refused() {
-    let vm = vm(json!({"memory": "1Gi", "disks": [{"name": "root", "claim": {"name": "gone"}}]}));
+    let vm = vm(&json!({"memory": "1Gi", "disks": [{"name": "root", "claim": {"name": "gone"}}]}));
     let refusal = pod(&vm, 1, &observed(), &settings(Restarts::ByPod)).expect_err("refused");
     assert!(matches!(refusal, Refusal::Claim { .. }));
     assert!(refusal.to_string().contains("gone"), "{refusal}");
@@ -110,7 +110,7 @@ fn a_missing_claim_is_refused() {
 
 #[test]
 fn a_kernel_in_a_block_claim_is_refused() {
-    let vm = vm(json!({
+    let vm = vm(&json!({
         "memory": "1Gi",
         "firmware": {"kernel": {"claim": {"name": "web-root"}, "path": "vmlinuz"}}
     }));
@@ -162,7 +162,7 @@ proptest! {
         by_exit_code in any::<bool>(),
     ) {
         let accelerator = if kvm { "Kvm" } else { "Emulation" };
-        let vm = vm(json!({"accelerator": accelerator, "memory": memory, "cpus": cpus, "disks": disks}));
+        let vm = vm(&json!({"accelerator": accelerator, "memory": memory, "cpus": cpus, "disks": disks}));
         let restarts = if by_exit_code { Restarts::ByExitCode } else { Restarts::ByPod };
         if let Ok(pod) = pod(&vm, 1, &observed(), &settings(restarts)) {
             assert_sound(&pod, &vm);
