@@ -2,11 +2,10 @@
 
 use std::{
     fs,
-    io::Read,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
+    sync::{OnceLock, mpsc},
     thread,
     time::Duration,
 };
@@ -23,9 +22,11 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use crate::collect::Collected;
+
 /// How long a test waits before it calls itself failed. Never reached when all
 /// is well, however busy the machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The shim.
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_coracle-shim");
@@ -265,8 +266,12 @@ impl Running {
     }
 
     /// Waits until standard output has this text.
+    #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         let found = self.stdout.wait_for(text);
+        if !found && self.stdout.has_ended() {
+            self.stderr.wait_for_end();
+        }
         assert!(
             found,
             "no {text:?} in:\n{}\n{}",
@@ -331,61 +336,6 @@ impl Ended {
     #[track_caller]
     pub(crate) fn assert_code(&self, code: u8) {
         assert_eq!(self.status.code(), Some(code.into()), "{}", self.stderr);
-    }
-}
-
-/// Output that a thread collects.
-struct Collected(Arc<(Mutex<Collection>, Condvar)>);
-
-#[derive(Default)]
-struct Collection {
-    bytes: Vec<u8>,
-    ended: bool,
-}
-
-impl Collected {
-    fn new(mut from: impl Read + Send + 'static) -> Self {
-        let shared = Arc::new((Mutex::new(Collection::default()), Condvar::new()));
-        let collected = Self(shared.clone());
-        thread::spawn(move || {
-            let mut bytes = [0; 1024];
-            loop {
-                let length = from.read(&mut bytes).unwrap_or(0);
-                let mut collection = shared.0.lock().expect("not poisoned");
-                collection.bytes.extend(&bytes[..length]);
-                collection.ended = length == 0;
-                shared.1.notify_all();
-                if length == 0 {
-                    return;
-                }
-            }
-        });
-        collected
-    }
-
-    fn wait_until(&self, condition: impl Fn(&Collection) -> bool) -> bool {
-        let (collection, changed) = &*self.0;
-        let collection = collection.lock().expect("not poisoned");
-        let (collection, _) = changed
-            .wait_timeout_while(collection, PATIENCE, |now| !condition(now) && !now.ended)
-            .expect("not poisoned");
-        condition(&collection)
-    }
-
-    fn wait_for(&self, text: &str) -> bool {
-        self.wait_until(|now| String::from_utf8_lossy(&now.bytes).contains(text))
-    }
-
-    fn wait_for_end(&self) {
-        self.wait_until(|now| now.ended);
-    }
-
-    fn has_ended(&self) -> bool {
-        self.0.0.lock().expect("not poisoned").ended
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.0.lock().expect("not poisoned").bytes).into_owned()
     }
 }
 

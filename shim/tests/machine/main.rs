@@ -3,6 +3,7 @@
 //! have. Every test waits for a state and none for time to pass.
 
 mod bench;
+mod collect;
 mod faults;
 mod life;
 mod refusals;
