@@ -12,13 +12,14 @@ trap 'rm -f "$log"' EXIT
 "$repo/scripts/build-images.sh"
 timed "Building the tests" cargo test --workspace --no-run
 say "Running the tests (the log is shown when one fails)"
-status=0
 # The whole output is kept; a line per test binary and every failure are shown.
+set +e
 cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log" |
-    grep --line-buffered -E '^(test result|     Running|   Doc-tests|test .* FAILED|error)' || status=$?
+    grep --line-buffered -E '^(test result|     Running|   Doc-tests|test .* FAILED|error)'
 status=${PIPESTATUS[0]}
+set -e
 if ((status != 0)); then
-    sed -n '/^failures:/,/^test result/p' "$log"
+    sed -n '/^failures:/,/^test result/p' "$log" >&2
     die "tests failed"
 fi
 
