@@ -1,0 +1,74 @@
+# The control plane: each run_ function becomes the program. As a real cluster
+# has it: RBAC, the node authorizer, a service account per controller.
+# shellcheck shell=bash
+
+run_etcd() {
+    # It lives for minutes and in memory: nothing to sync.
+    exec etcd --name e2e --data-dir /run/etcd --unsafe-no-fsync --log-level warn \
+        --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
+        --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 \
+        --initial-cluster e2e=http://127.0.0.1:2380
+}
+
+run_apiserver() {
+    exec kube-apiserver --etcd-servers=http://127.0.0.1:2379 \
+        --bind-address=0.0.0.0 --secure-port=6443 --advertise-address=$api_address \
+        --cert-dir="$E2E/pki" --token-auth-file="$E2E/tokens" \
+        --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
+        --service-cluster-ip-range=$service_subnet \
+        --service-account-issuer=https://kubernetes.default.svc \
+        --service-account-key-file="$E2E/pki/service-accounts.key" \
+        --service-account-signing-key-file="$E2E/pki/service-accounts.key" \
+        --kubelet-preferred-address-types=InternalIP --allow-privileged=true
+}
+
+run_controllers() {
+    exec kube-controller-manager --kubeconfig="$E2E/run/controllers.kubeconfig" \
+        --leader-elect=false --bind-address=127.0.0.1 --authentication-skip-lookup \
+        --use-service-account-credentials \
+        --service-account-private-key-file="$E2E/pki/service-accounts.key" \
+        --root-ca-file="$E2E/pki/apiserver.crt" \
+        --node-monitor-period=1s --node-monitor-grace-period=12s
+}
+
+run_scheduler() {
+    exec kube-scheduler --kubeconfig="$E2E/run/scheduler.kubeconfig" \
+        --leader-elect=false --bind-address=127.0.0.1 --authentication-skip-lookup
+}
+
+# The users of the cluster, each with a password of its own.
+write_tokens() {
+    local line
+    while read -r line; do
+        printf '%s,%s\n' "$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" "$line"
+    done >"$E2E/tokens" <<'USERS'
+admin,admin,system:masters
+system:kube-controller-manager,controllers
+system:kube-scheduler,scheduler
+system:kube-proxy,proxy
+system:node:node1,node1,system:nodes
+system:node:node2,node2,system:nodes
+USERS
+    chmod 0600 "$E2E/tokens"
+    kubeconfig admin "$E2E/kubeconfig"
+    kubeconfig system:kube-controller-manager "$E2E/run/controllers.kubeconfig"
+    kubeconfig system:kube-scheduler "$E2E/run/scheduler.kubeconfig"
+    kubeconfig system:kube-proxy "$E2E/run/proxy.kubeconfig"
+    kubeconfig system:node:node1 "$E2E/run/node1.kubeconfig"
+    kubeconfig system:node:node2 "$E2E/run/node2.kubeconfig"
+}
+
+api_ready() {
+    kubectl --kubeconfig "$E2E/kubeconfig" get --raw /readyz
+}
+
+control_plane_up() {
+    openssl genrsa -out "$E2E/pki/service-accounts.key" 2048 2>/dev/null
+    write_tokens
+    start etcd
+    start apiserver
+    wait_for "the API server is ready" 60 api_ready
+    start controllers
+    start scheduler
+    start proxy node1
+}
