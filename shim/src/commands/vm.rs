@@ -5,7 +5,7 @@
 use std::{os::fd::AsFd, time::Duration};
 
 use anyhow::Context;
-use coracle_api::report::{Status, TerminationMessage};
+use coracle_api::report::TerminationMessage;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -17,6 +17,7 @@ use crate::{
     args::Options,
     console::{Console, Output, Pump, console},
     control::{Identity, Listener, Port, listen, serve},
+    lifecycle::Vm,
     log,
     prepare::{Environment, Paths, load, prepare},
     qemu,
@@ -139,12 +140,23 @@ async fn to_stdout(console: Console) {
     }
 }
 
-/// Calls `ready` when the VM is created, and not at all when it never is.
+/// Calls `ready` when the VM is created, and not at all when it never is: a
+/// VM on its way out was not, whatever its status is called.
 async fn tell(ready: Ready, mut snapshots: watch::Receiver<Snapshot>) {
-    let created = snapshots
-        .wait_for(|snapshot| snapshot.vm.status() != Status::Creating)
-        .await;
-    if created.is_ok_and(|snapshot| snapshot.vm.termination().is_none()) {
-        ready();
+    let past_creating = snapshots
+        .wait_for(|snapshot| !matches!(snapshot.vm, Vm::Creating { .. }))
+        .await
+        .map(|snapshot| snapshot.vm.clone());
+    match past_creating {
+        Ok(
+            Vm::Created { .. }
+            | Vm::Starting
+            | Vm::Running
+            | Vm::Pausing
+            | Vm::Paused { .. }
+            | Vm::Resuming,
+        ) => ready(),
+        Ok(Vm::Creating { .. } | Vm::Stopping { .. } | Vm::Ending { .. } | Vm::Exited(_))
+        | Err(_) => {}
     }
 }
