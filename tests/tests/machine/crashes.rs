@@ -136,3 +136,24 @@ fn what_commands_that_were_killed_early_left_is_removed_by_the_next_run() -> any
     finished.expect_said(&["removed what a killed command left of default/lost"])?;
     node.expect_clean()
 }
+
+#[test]
+fn a_command_that_is_killed_while_it_imports_an_image_leaves_no_helper() -> anyhow::Result<()> {
+    let Some(node) = Node::new()? else {
+        return Ok(());
+    };
+    let disk = node.guest_disk("power-button")?;
+    let manifest = vm("lost").boots_from("root");
+    let run = Run::start(&mut node.run(&manifest, &[("root", disk.path())], &[])?)?;
+    until("the import of an image", || {
+        let processes = node.processes();
+        processes
+            .iter()
+            .any(|process| process.program() == "ctr")
+            .then_some(())
+    })?;
+    run.signal(Signal::SIGKILL)?;
+    run.finish()?;
+    node.call(&["clean"])?.expect_code(0)?;
+    node.expect_clean()
+}

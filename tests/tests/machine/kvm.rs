@@ -146,3 +146,37 @@ fn a_kvm_that_runs_no_kernel_is_refused_and_never_becomes_emulation() -> anyhow:
     assert_eq!(refused.stdout, "");
     node.expect_clean()
 }
+
+#[test]
+fn an_end_while_the_device_plugin_works_leaves_nothing() -> anyhow::Result<()> {
+    let Some(node) = Node::new()? else {
+        return Ok(());
+    };
+    if !kvm_reaches("run")? {
+        skip("KVM does not run a guest here");
+        return Ok(());
+    }
+    let root = node.guest_disk("power-button")?;
+    let command = || {
+        node.run(
+            &kvm("cut"),
+            &[("root", root.path())],
+            &["--kvm-probe", "run"],
+        )
+    };
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        // The plugin is started after the one, and ends after the container.
+        for stage in ["pod", "devices", "sandbox"] {
+            let run = Run::start(&mut command()?)?;
+            run.wait_stderr(&format!("{stage:<11} "))?;
+            run.signal(signal)?;
+            run.finish()?;
+            if signal == Signal::SIGKILL {
+                node.call(&["clean"])?.expect_code(0)?;
+            }
+            node.expect_clean()
+                .map_err(|left| left.context(format!("{signal} after {stage}")))?;
+        }
+    }
+    Ok(())
+}
