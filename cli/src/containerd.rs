@@ -208,6 +208,11 @@ pub async fn stop(paths: &Paths) {
     for process in find(&config_file(paths)) {
         process.end(process::TERM_GRACE).await;
     }
+    // Clients that a killed command left, such as an import: without their
+    // containerd they would wait for a while.
+    for client in clients(&socket(paths)) {
+        client.end(process::TERM_GRACE).await;
+    }
     for shim in shims(&socket(paths)) {
         tracing::warn!(pid = shim.pid, "ending a shim that outlived its container");
         // A shim ignores SIGTERM while it has a container.
@@ -221,6 +226,11 @@ pub async fn stop(paths: &Paths) {
 fn find(config: &Path) -> Vec<ProcessId> {
     let config = config.to_string_lossy();
     process::find(|args| is_program(args, "containerd") && args.iter().any(|arg| *arg == *config))
+}
+
+fn clients(socket: &Path) -> Vec<ProcessId> {
+    let socket = socket.to_string_lossy();
+    process::find(|args| is_program(args, "ctr") && args.iter().any(|arg| *arg == *socket))
 }
 
 /// The shims of a containerd's containers.

@@ -193,14 +193,15 @@ pub async fn remove_lost(
             removed.push((vm, Box::pin(remove(context, slot, state)).await));
         }
     }
-    sweep(context, removed.is_empty()).await?;
+    sweep(context).await?;
     Ok(removed)
 }
 
 /// Removes pod sandboxes that no record knows of, as a kubelet does: they are
 /// left when the state directory was lost, by a reboot for one.
-async fn sweep(context: &Context<'_>, nothing_lost: bool) -> Result<(), TeardownError> {
-    if nothing_lost && !containerd::is_running(context.paths) {
+async fn sweep(context: &Context<'_>) -> Result<(), TeardownError> {
+    // Whatever had a sandbox has had containerd started by its removal.
+    if !containerd::is_running(context.paths) {
         return Ok(());
     }
     let known: Vec<String> = record::all(context.paths)?
