@@ -19,3 +19,4 @@ pub mod refusal;
 pub mod seed;
 pub mod supervisor;
 pub mod termination;
+mod text;

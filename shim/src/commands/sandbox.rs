@@ -11,6 +11,8 @@ use nix::{
     },
 };
 
+use crate::text;
+
 /// Holds the sandbox until TERM or INT.
 pub(super) fn hold() -> anyhow::Result<()> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]
@@ -20,6 +22,8 @@ pub(super) fn hold() -> anyhow::Result<()> {
     signals
         .thread_block()
         .context("signals cannot be blocked")?;
+    // There is a process like this one for every pod.
+    let _ = text::release();
     loop {
         reap();
         match signals.wait() {

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     args::Options,
@@ -23,6 +23,7 @@ use crate::{
     qemu,
     supervisor::{DesiredFile, Mode, Setup, Signals, Snapshot, Supervisor, spawn},
     termination::{host_failure, report},
+    text,
 };
 
 /// How long the last words may take to reach console clients and standard
@@ -121,6 +122,7 @@ async fn attend(
     if let Some(ready) = ready {
         tasks.spawn(tell(ready, port.snapshots.clone()));
     }
+    tasks.spawn(settle(port.snapshots.clone()));
     tasks.spawn(serve(listener, port));
     let termination = supervisor.run().await;
     let flushed = async { while tasks.join_next().await.is_some() {} };
@@ -137,6 +139,16 @@ async fn to_stdout(console: Console) {
     };
     if let Err(error) = copied {
         warn!(%error, "standard output takes no more of the console");
+    }
+}
+
+/// Once the guest runs, start-up's code is not needed any more.
+async fn settle(mut snapshots: watch::Receiver<Snapshot>) {
+    let running = snapshots.wait_for(|snapshot| matches!(snapshot.vm, Vm::Running));
+    if running.await.is_ok()
+        && let Err(error) = text::release()
+    {
+        debug!(%error, "the text of start-up stays in memory");
     }
 }
 
