@@ -93,7 +93,7 @@ impl OnError {
 impl Device {
     pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> Self {
         let (logical_block_size, physical_block_size) = block_sizes(disk, facts);
-        let (werror, rerror) = on_error(disk.error_policy);
+        let (werror, rerror) = on_error(disk.error_policy, disk.read_only);
         let granularity = discard_granularity(disk, facts, logical_block_size);
         Self {
             driver: driver(disk, place, facts, vcpus),
@@ -182,7 +182,14 @@ fn driver(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> DeviceD
 }
 
 /// `werror` and `rerror`. No read runs out of space, so `Enospc` reports them.
-fn on_error(policy: ErrorPolicy) -> (OnError, OnError) {
+/// A write to a read-only disk is the guest's mistake: it gets the error, and
+/// is not paused for something that no administrator could mend.
+fn on_error(policy: ErrorPolicy, read_only: bool) -> (OnError, OnError) {
+    let (werror, rerror) = by_policy(policy);
+    (if read_only { OnError::Report } else { werror }, rerror)
+}
+
+fn by_policy(policy: ErrorPolicy) -> (OnError, OnError) {
     match policy {
         ErrorPolicy::Stop => (OnError::Stop, OnError::Stop),
         ErrorPolicy::Report => (OnError::Report, OnError::Report),
