@@ -130,10 +130,11 @@ impl<'a> Launch<'a> {
             0 => "no claims".to_owned(),
             _ => attached.keys().cloned().collect::<Vec<_>>().join(", "),
         };
-        self.attached = stages
-            .run("volumes", "attaching", work, note)
-            .await
-            .host()?;
+        let attached = stages.run("volumes", "attaching", work, note).await;
+        self.attached = match attached {
+            Err(error) if error.is_usage() => Err(error).config()?,
+            attached => attached.host()?,
+        };
         let records = self.attached.values().map(Attached::record).collect();
         slot.update(|record| record.volumes = records).host()
     }

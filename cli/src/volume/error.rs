@@ -236,3 +236,22 @@ pub enum VolumeError {
     #[error("{} cannot be read", path.display())]
     Kernel { path: PathBuf, source: io::Error },
 }
+
+impl VolumeError {
+    /// Whether the manifests or the command line are wrong, rather than what
+    /// this machine has.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownMode { .. }
+                | Self::Request { .. }
+                | Self::SameDevice { .. }
+                | Self::Repeated { .. }
+                | Self::UnknownClaim { .. }
+                | Self::UnusedClaim { .. }
+                | Self::ClaimMissing { .. }
+                | Self::NotGiven { .. }
+        )
+    }
+}

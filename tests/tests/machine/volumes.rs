@@ -62,15 +62,15 @@ fn a_claim_that_nothing_or_something_else_is_named_for_is_refused() -> anyhow::R
     let image = Path::new(&image);
     let block = claims("Block", "1Mi");
     let words = ["claim \"root\"", "nothing plays it", "--volume root=PATH"];
-    refuses(&node, &block, &[], HOST, &words)?;
+    refuses(&node, &block, &[], CONFIG, &words)?;
     let words = ["\"rot\"", "there is: root"];
-    refuses(&node, &block, &[("rot", image)], HOST, &words)?;
+    refuses(&node, &block, &[("rot", image)], CONFIG, &words)?;
     let words = ["\"root\" twice"];
     refuses(
         &node,
         &block,
         &[("root", image), ("root", image)],
-        HOST,
+        CONFIG,
         &words,
     )?;
     let words = ["plays both claims"];
@@ -78,7 +78,7 @@ fn a_claim_that_nothing_or_something_else_is_named_for_is_refused() -> anyhow::R
         &node,
         &two_claims(),
         &[("root", image), ("data", image)],
-        HOST,
+        CONFIG,
         &words,
     )?;
     let file = node.file("web.yaml", block.text())?;
