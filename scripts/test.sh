@@ -10,6 +10,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 "$repo/scripts/build-images.sh"
+# The machine tests drive the programs as a user would.
+timed "Building the programs" cargo build --workspace --bins
 timed "Building the tests" cargo test --workspace --no-run
 say "Running the tests (the log is shown when one fails)"
 # The whole output is kept; a line per test binary and every failure are shown.
