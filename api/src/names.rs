@@ -9,11 +9,20 @@ pub const VERSION: &str = "v1alpha1";
 pub const LABEL_VM: &str = "coracle.dev/vm";
 /// Annotation on a VM's pod: the machine description, as JSON.
 pub const ANNOTATION_MACHINE: &str = "coracle.dev/machine";
-/// Annotation on a VM's pod: the wanted state, `Running` or `Paused`.
+/// Annotation on a VM and on its pod: the wanted state, `Running` or
+/// `Paused`. The controller copies it from the one to the other.
 pub const ANNOTATION_DESIRED: &str = "coracle.dev/desired";
+/// Annotation on a VM: any new value, usually a timestamp, restarts it. On
+/// its pod: the value that the pod was made with.
+pub const ANNOTATION_RESTART: &str = "coracle.dev/restart";
+/// Annotation on a VM's pod: the generation of the spec it was made from.
+pub const ANNOTATION_GENERATION: &str = "coracle.dev/generation";
 
 /// Extended resource that stands for a usable `/dev/kvm`.
 pub const RESOURCE_KVM: &str = "coracle.dev/kvm";
+/// Extended resource of which each node has one: the place of the prober that
+/// tells the device plugin whether `/dev/kvm` is usable.
+pub const RESOURCE_KVM_PROBE: &str = "coracle.dev/kvm-probe";
 
 /// The pod's only container.
 pub const CONTAINER: &str = "vm";

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use coracle_api::names::ENV_KVM_PROBE;
 
-use crate::config::{CONTAINER_PATH, Config, Grant};
+use crate::config::{CONTAINER_PATH, Config, Grant, PROBE_DIR, Reports};
 use crate::health::Health;
+use crate::resource::Resource;
 
 /// Why devices cannot be handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,16 @@ pub(crate) struct Granted {
     pub(crate) envs: BTreeMap<String, String>,
     /// Its device.
     pub(crate) device: GrantedDevice,
+    /// The directory that comes with it.
+    pub(crate) mount: Option<GrantedMount>,
+}
+
+/// A directory of the host that a container may read. That lets it connect to
+/// a socket there, as far as the socket's mode does, and change nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrantedMount {
+    pub(crate) container_path: &'static str,
+    pub(crate) host_path: String,
 }
 
 /// How the device gets there.
@@ -70,55 +81,65 @@ pub(crate) enum GrantedDevice {
     Cdi { name: String },
 }
 
-/// Name of a device; the same over restarts and reboots.
-pub(crate) fn id(index: usize) -> String {
-    format!("kvm-{index}")
-}
-
-/// Whether there is a device of that name. Only the canonical spelling is
-/// one: `kvm-01` would be a second name for `kvm-1`.
-fn exists(name: &str, count: usize) -> bool {
-    name.strip_prefix("kvm-")
-        .and_then(|index| index.parse::<usize>().ok())
-        .is_some_and(|index| index < count && id(index) == name)
-}
-
 /// What one container gets that was given these devices.
 pub(crate) fn allocate(
     config: &Config,
+    resource: Resource,
     health: &Health,
     ids: &[String],
 ) -> Result<Granted, AllocateError> {
-    let resource = Config::RESOURCE;
-    let first = ids.first().ok_or(AllocateError::Nothing { resource })?;
-    if let Some(id) = ids.iter().find(|id| !exists(id, config.count)) {
+    let name = resource.name();
+    let first = ids
+        .first()
+        .ok_or(AllocateError::Nothing { resource: name })?;
+    if let Some(id) = ids.iter().find(|id| !resource.has(id, config)) {
         return Err(AllocateError::UnknownDevice {
-            resource,
+            resource: name,
             id: id.clone(),
         });
     }
     if let Some(reason) = health.reason() {
         let reason = reason.to_owned();
         return Err(AllocateError::Unhealthy {
-            resource,
+            resource: name,
             id: first.clone(),
             reason,
         });
     }
-    let envs = BTreeMap::from([
-        (env_name(resource), ids.join(",")),
-        (ENV_KVM_PROBE.to_owned(), config.level.to_string()),
-    ]);
-    let device = match &config.grant {
-        grant @ Grant::Node { .. } => GrantedDevice::Node {
+    let mut envs = BTreeMap::from([(env_name(name), ids.join(","))]);
+    let mount = match resource {
+        Resource::Kvm => {
+            envs.insert(ENV_KVM_PROBE.to_owned(), config.level.to_string());
+            None
+        }
+        Resource::Probe => config.prober.as_ref().map(reports),
+    };
+    Ok(Granted {
+        envs,
+        device: device(&config.grant),
+        mount,
+    })
+}
+
+/// Every container gets the device on the same road: what the prober finds
+/// holds for the others.
+fn device(grant: &Grant) -> GrantedDevice {
+    match grant {
+        Grant::Node { .. } => GrantedDevice::Node {
             container_path: CONTAINER_PATH,
             host_path: grant.path().display().to_string(),
         },
         Grant::Cdi { .. } => GrantedDevice::Cdi {
-            name: format!("{resource}=kvm"),
+            name: format!("{}=kvm", Resource::Kvm.name()),
         },
-    };
-    Ok(Granted { envs, device })
+    }
+}
+
+fn reports(reports: &Reports) -> GrantedMount {
+    GrantedMount {
+        container_path: PROBE_DIR,
+        host_path: reports.dir.display().to_string(),
+    }
 }
 
 /// The variable that names a container's devices of a resource.
@@ -129,6 +150,8 @@ fn env_name(resource: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use coracle_kvm_probe::Level;
 
     use super::*;
@@ -140,6 +163,10 @@ mod tests {
             count: 3,
             level: Level::Run,
             grant,
+            prober: Some(Reports {
+                dir: "/run/x".into(),
+                grace: Duration::from_secs(60),
+            }),
         }
     }
 
@@ -152,7 +179,13 @@ mod tests {
         let node = config(Grant::Node {
             dir: "/run/coracle/dev".into(),
         });
-        let granted = allocate(&node, &Health::Healthy, &ids(&["kvm-0", "kvm-2"])).expect("both");
+        let granted = allocate(
+            &node,
+            Resource::Kvm,
+            &Health::Healthy,
+            &ids(&["kvm-0", "kvm-2"]),
+        )
+        .expect("both");
         assert_eq!(
             granted.envs["CORACLE_DEVICE_CORACLE_DEV_KVM"],
             "kvm-0,kvm-2"
@@ -165,8 +198,10 @@ mod tests {
                 host_path: "/run/coracle/dev/kvm".into()
             }
         );
+        assert_eq!(granted.mount, None);
         let cdi = config(Grant::Cdi { dir: "/c".into() });
-        let granted = allocate(&cdi, &Health::Healthy, &ids(&["kvm-0"])).expect("one");
+        let granted =
+            allocate(&cdi, Resource::Kvm, &Health::Healthy, &ids(&["kvm-0"])).expect("one");
         assert_eq!(
             granted.device,
             GrantedDevice::Cdi {
@@ -181,14 +216,19 @@ mod tests {
         for bad in [
             "kvm-3", "kvm-01", "kvm-+1", "kvm-", "kvm", "", "tun-0", "kvm--1", " kvm-0",
         ] {
-            let error =
-                allocate(&config, &Health::Healthy, &ids(&["kvm-0", bad])).expect_err("unknown");
+            let error = allocate(
+                &config,
+                Resource::Kvm,
+                &Health::Healthy,
+                &ids(&["kvm-0", bad]),
+            )
+            .expect_err("unknown");
             assert_eq!(
                 error.to_string(),
                 format!("coracle.dev/kvm has no device {bad:?}")
             );
         }
-        let error = allocate(&config, &Health::Healthy, &[]).expect_err("nothing");
+        let error = allocate(&config, Resource::Kvm, &Health::Healthy, &[]).expect_err("nothing");
         assert!(matches!(error, AllocateError::Nothing { .. }));
     }
 
@@ -198,10 +238,32 @@ mod tests {
         let health = Health::Unhealthy {
             reason: "KVM is slow".into(),
         };
-        let error = allocate(&config, &health, &ids(&["kvm-1"])).expect_err("unhealthy");
+        let error =
+            allocate(&config, Resource::Kvm, &health, &ids(&["kvm-1"])).expect_err("unhealthy");
         assert_eq!(
             error.to_string(),
             "coracle.dev/kvm: device \"kvm-1\" is unhealthy: KVM is slow"
         );
+    }
+
+    #[test]
+    fn the_prober_gets_the_same_device_and_the_way_to_report() {
+        let config = config(Grant::Node { dir: "/d".into() });
+        let kvm =
+            allocate(&config, Resource::Kvm, &Health::Healthy, &ids(&["kvm-0"])).expect("one");
+        let granted = |id| allocate(&config, Resource::Probe, &Health::Healthy, &ids(&[id]));
+        let probe = granted("kvm-probe-0").expect("the one");
+        assert_eq!(probe.device, kvm.device);
+        assert_eq!(
+            probe.mount,
+            Some(GrantedMount {
+                container_path: "/run/coracle/probe",
+                host_path: "/run/x".into()
+            })
+        );
+        for other in ["kvm-probe-1", "kvm-0", "kvm-probe", "kvm-probe0"] {
+            let error = granted(other).expect_err("not one of its");
+            assert!(matches!(error, AllocateError::UnknownDevice { .. }));
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use coracle_kvm_probe::Level;
 use coracle_proto::deviceplugin::DIRECTORY;
 
-use crate::config::{Config, Grant};
+use crate::config::{Config, Grant, PROBE_DIR, Reports};
+use crate::prober::Prober;
 
 /// Advertises /dev/kvm to the kubelet as the resource coracle.dev/kvm.
 #[derive(Debug, Parser)]
@@ -30,6 +32,9 @@ pub enum Command {
     Run(RunArgs),
     /// Run the probe once, say what it found, exit 0 if it passed, 1 if not
     Probe(ProbeArgs),
+    /// Run the probe whenever the plugin asks, and report to it, until SIGTERM:
+    /// for a container that was given the device through coracle.dev/kvm-probe
+    Prober(ProberArgs),
     /// Show what this node would advertise and, where it would not, why
     Inspect(InspectArgs),
 }
@@ -37,8 +42,8 @@ pub enum Command {
 /// What `run` takes.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct RunArgs {
-    /// The kubelet's directory for device plugins; k0s has it in
-    /// /var/lib/k0s/kubelet, microk8s in /var/snap/microk8s/common
+    /// The kubelet's directory for device plugins; every kubelet has this one,
+    /// but a strictly confined microk8s has it in /var/snap/microk8s/common
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub kubelet_dir: PathBuf,
     /// Where the plugin keeps its own device node; the same path on the host
@@ -58,12 +63,64 @@ pub struct RunArgs {
     /// What KVM must be able to do to count as healthy: open, run, kernel
     #[arg(long, value_name = "LEVEL", default_value_t = Level::Kernel)]
     pub kvm_probe: Level,
+    /// Where this process may not open the device, let a prober say whether a
+    /// guest runs on it: advertise coracle.dev/kvm-probe, and listen in this
+    /// directory for reports; the same path on the host
+    #[arg(long, value_name = "DIR")]
+    pub probe_dir: Option<PathBuf>,
+    /// How long to go without a prober before the device is advertised because
+    /// it is there
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "probe_dir",
+          value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub prober_grace: u32,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct LogArgs {
     /// The least important events that are logged
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing::Level,
     /// How events are logged
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// What `prober` takes.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ProberArgs {
+    /// The device plugin's socket; its directory comes with the device
+    #[arg(long, value_name = "PATH", default_value_os_t = default_socket())]
+    pub socket: PathBuf,
+    /// The device
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    pub kvm_device: PathBuf,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+fn default_socket() -> PathBuf {
+    Reports {
+        dir: PROBE_DIR.into(),
+        grace: Duration::ZERO,
+    }
+    .socket()
+}
+
+impl From<ProberArgs> for Prober {
+    fn from(args: ProberArgs) -> Self {
+        let ProberArgs {
+            socket, kvm_device, ..
+        } = args;
+        Self {
+            socket,
+            device: kvm_device,
+        }
+    }
 }
 
 /// What `probe` takes.
@@ -121,7 +178,9 @@ impl From<RunArgs> for Config {
             kvm_device,
             kvm_count,
             kvm_probe,
-            ..
+            probe_dir,
+            prober_grace,
+            log: _,
         } = args;
         Self {
             kubelet_dir,
@@ -132,6 +191,10 @@ impl From<RunArgs> for Config {
                 Some(dir) => Grant::Cdi { dir },
                 None => Grant::Node { dir: node_dir },
             },
+            prober: probe_dir.map(|dir| Reports {
+                dir,
+                grace: Duration::from_secs(prober_grace.into()),
+            }),
         }
     }
 }
@@ -139,6 +202,7 @@ impl From<RunArgs> for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Resource;
 
     fn parse(words: &[&str]) -> Result<Command, clap::Error> {
         Args::try_parse_from([&["coracle-device-plugin"], words].concat()).map(Args::command)
@@ -154,7 +218,7 @@ mod tests {
             assert_eq!(config.count, 3);
             assert_eq!(config.level, Level::Kernel);
             assert_eq!(
-                config.socket().to_str(),
+                config.socket(Resource::Kvm).to_str(),
                 Some("/var/lib/kubelet/device-plugins/coracle-kvm.sock")
             );
             assert_eq!(
@@ -164,6 +228,16 @@ mod tests {
                 }
             );
         }
+        let Ok(Command::Run(args)) = parse(&["--probe-dir", "/p", "--prober-grace", "5"]) else {
+            panic!("run")
+        };
+        let reports = Config::from(args).prober.expect("a prober");
+        assert_eq!(reports.socket().to_str(), Some("/p/prober.sock"));
+        assert_eq!(reports.grace, Duration::from_secs(5));
+        let Ok(Command::Prober(args)) = parse(&["prober"]) else {
+            panic!("prober")
+        };
+        assert_eq!(args.socket.to_str(), Some("/run/coracle/probe/prober.sock"));
         let Ok(Command::Inspect(args)) = parse(&["inspect", "--json", "--cdi-dir", "/c"]) else {
             panic!("inspect")
         };
@@ -176,6 +250,7 @@ mod tests {
             (&["--kvm-probe", "boot"][..], "open, run or kernel"),
             (&["--kvm-count", "0"], "1..=50000"),
             (&["--kvm-count", "50001"], "1..=50000"),
+            (&["--prober-grace", "1"], "--probe-dir"),
         ] {
             let error = parse(words).expect_err("bad").to_string();
             assert!(error.contains(part), "{error}");

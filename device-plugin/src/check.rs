@@ -39,6 +39,18 @@ pub enum CheckError {
     Probe(#[from] ProbeError),
 }
 
+impl CheckError {
+    /// Whether the device is there and can be passed on, and only this process
+    /// may not open it: a container without a device cannot, with whatever
+    /// privileges of ours.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(
+            self,
+            Self::Probe(ProbeError::NotGiven { .. } | ProbeError::Denied { .. })
+        )
+    }
+}
+
 /// A device's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {

@@ -1,15 +1,19 @@
 //! What the plugin is to do, from the command line or from `coracle run`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use coracle_api::names::RESOURCE_KVM;
 use coracle_kvm_probe::Level;
 use coracle_proto::deviceplugin::KUBELET_SOCKET;
 
+use crate::resource::Resource;
+
 /// Where a container finds the device.
 pub(crate) const CONTAINER_PATH: &str = "/dev/kvm";
-/// File name of the plugin's socket in the kubelet's directory.
-pub(crate) const SOCKET: &str = "coracle-kvm.sock";
+/// Where the prober's container finds the directory of its socket.
+pub(crate) const PROBE_DIR: &str = "/run/coracle/probe";
+/// File name of the prober's socket.
+const PROBE_SOCKET: &str = "prober.sock";
 
 /// What the plugin is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,17 @@ pub struct Config {
     pub level: Level,
     /// How a container gets it.
     pub grant: Grant,
+    /// Who runs guests on it where the plugin itself may not open it.
+    pub prober: Option<Reports>,
+}
+
+/// How a prober reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The directory of the socket. It must be the same path on the host.
+    pub dir: PathBuf,
+    /// How long a prober may be away before the plugin judges without one.
+    pub grace: Duration,
 }
 
 /// How a container gets the device.
@@ -44,15 +59,18 @@ pub enum Grant {
 }
 
 impl Config {
-    /// The resource.
-    pub(crate) const RESOURCE: &'static str = RESOURCE_KVM;
-
     pub(crate) fn kubelet_socket(&self) -> PathBuf {
         self.kubelet_dir.join(KUBELET_SOCKET)
     }
 
+    pub(crate) fn socket(&self, resource: Resource) -> PathBuf {
+        self.kubelet_dir.join(resource.socket())
+    }
+}
+
+impl Reports {
     pub(crate) fn socket(&self) -> PathBuf {
-        self.kubelet_dir.join(SOCKET)
+        self.dir.join(PROBE_SOCKET)
     }
 }
 

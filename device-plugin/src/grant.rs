@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use serde_json::json;
 
-use crate::config::{CONTAINER_PATH, Config, Grant};
+use crate::config::{CONTAINER_PATH, Grant};
+use crate::resource::Resource;
 
 /// Any user: who may have the device is decided by who is given the node.
 const MODE: u32 = 0o666;
@@ -125,7 +126,7 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
 fn spec(rdev: u64) -> String {
     let spec = json!({
         "cdiVersion": "0.3.0",
-        "kind": Config::RESOURCE,
+        "kind": Resource::Kvm.name(),
         "devices": [{
             "name": "kvm",
             "containerEdits": {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::check::{CheckError, Checked, chain, numbers};
 use crate::config::{Config, Grant};
 use crate::grant;
+use crate::resource::Resource;
 use crate::socket::SocketId;
 
 /// What this node would advertise.
@@ -53,8 +54,14 @@ pub fn inspect(config: &Config) -> Inspection {
     let kubelet_socket = config.kubelet_socket();
     let kubelet_present = SocketId::of(&kubelet_socket).is_some();
     let mut missing = vec![];
-    if let Err(error) = &probed {
-        missing.push(chain(error));
+    match (&probed, &config.prober) {
+        (Err(error), Some(_)) if error.is_closed() => missing.push(format!(
+            "only the prober can tell whether a guest runs on {}, because this process may not \
+             open it: the plugin's log has what the prober reports",
+            config.device.display()
+        )),
+        (Err(error), _) => missing.push(chain(error)),
+        (Ok(_), _) => {}
     }
     if !kubelet_present {
         missing.push(format!(
@@ -74,7 +81,7 @@ pub fn inspect(config: &Config) -> Inspection {
         ),
     };
     Inspection {
-        resource: Config::RESOURCE,
+        resource: Resource::Kvm.name(),
         capacity: config.count,
         allocatable: if probed.is_ok() { config.count } else { 0 },
         device: config.device.clone(),

@@ -11,7 +11,14 @@
 //!             ▼          ▼
 //!   check ─ health ─► registrar ─► session ─► kubelet
 //!  (probe)  (watch)   (when)       (one registration: socket, server, streams)
+//!             ▲
+//!  prober ─ verdict   (whose word counts)
 //! ```
+//!
+//! In a cluster the plugin runs in a container that was given no device, and
+//! so cannot open the one it advertises. A prober can: a second process that
+//! requests the one slot of `coracle.dev/kvm-probe`, gets the device as a VM
+//! does, and reports to the plugin ([`prober`]).
 //!
 //! What it guarantees: a device is healthy only while a guest can run on it;
 //! an unknown or unhealthy device is never handed out; the kubelet may go and
@@ -28,14 +35,18 @@ mod grant;
 mod health;
 mod inspect;
 mod plugin;
+mod prober;
 mod registrar;
+mod resource;
 mod service;
 mod session;
 mod socket;
+mod verdict;
 
 pub use allocation::AllocateError;
 pub use check::{CheckError, Checked};
-pub use config::{Config, Grant};
+pub use config::{Config, Grant, Reports};
 pub use grant::GrantError;
 pub use inspect::{Inspection, inspect};
 pub use plugin::{RunError, run};
+pub use prober::{Prober, prober};

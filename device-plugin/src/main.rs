@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use coracle_device_plugin::args::{Args, Command, LogFormat, RunArgs};
-use coracle_device_plugin::{inspect, run};
+use coracle_device_plugin::args::{Args, Command, LogArgs, LogFormat, ProberArgs, RunArgs};
+use coracle_device_plugin::{inspect, prober, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let done = match Args::parse().command() {
         Command::Run(args) => serve(args),
+        Command::Prober(args) => report(args),
         Command::Probe(args) => coracle_kvm_probe::probe(&args.kvm_device, args.kvm_probe)
             .map_err(anyhow::Error::from)
             .and_then(|report| Ok(writeln!(io::stdout(), "{report}")?)),
@@ -36,16 +37,34 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the plugin until SIGTERM or SIGINT. One thread does all but the
-/// probe: memory is what a plugin that mostly waits costs.
+/// Runs the plugin until SIGTERM or SIGINT.
 fn serve(args: RunArgs) -> anyhow::Result<()> {
-    let log = tracing_subscriber::fmt()
+    let log = args.log;
+    until_stopped(log, |stop| async { Ok(run(args.into(), stop).await?) })
+}
+
+/// Runs the prober until SIGTERM or SIGINT.
+fn report(args: ProberArgs) -> anyhow::Result<()> {
+    let log = args.log;
+    until_stopped(log, |stop| async {
+        prober(args.into(), stop).await;
+        Ok(())
+    })
+}
+
+/// Runs something that ends when it is stopped. One thread does all but the
+/// probe: memory is what a plugin that mostly waits costs.
+fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
+    log: LogArgs,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()> {
+    let events = tracing_subscriber::fmt()
         .with_writer(io::stderr)
-        .with_max_level(args.log_level)
+        .with_max_level(log.log_level)
         .with_target(false);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
+    match log.log_format {
+        LogFormat::Text => events.with_ansi(false).init(),
+        LogFormat::Json => events.json().init(),
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,15 +78,15 @@ fn serve(args: RunArgs) -> anyhow::Result<()> {
             signal(SignalKind::interrupt())?,
         );
         let stop = CancellationToken::new();
-        let mut plugin = std::pin::pin!(run(args.into(), stop.clone()));
+        let mut work = std::pin::pin!(work(stop.clone()));
         tokio::select! {
-            ended = &mut plugin => return Ok(ended?),
+            ended = &mut work => return ended,
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
         stop.cancel();
         tokio::select! {
-            ended = plugin => Ok(ended?),
+            ended = work => ended,
             _ = term.recv() => anyhow::bail!("stopped by a second signal"),
             _ = int.recv() => anyhow::bail!("stopped by a second signal"),
         }

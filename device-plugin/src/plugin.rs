@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,9 @@ use tracing::info;
 use crate::config::Config;
 use crate::events::{self, Watched};
 use crate::grant;
-use crate::health::{self, Health};
+use crate::health::Keeper;
 use crate::registrar::Registrar;
+use crate::resource::Resource;
 
 /// How long the tasks may take to end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -40,38 +41,43 @@ pub enum RunError {
 ///
 /// # Guarantees
 /// Registers with every kubelet that comes, and does not end because one is
-/// away. When it returns, its socket is gone and so is a CDI specification;
+/// away. When it returns, its sockets are gone and so is a CDI specification;
 /// its device node stays for containers that restart. It does not deregister
 /// with an empty list: a plugin that is upgraded is back in seconds, and the
 /// kubelet keeps the capacity for that long.
 ///
 /// # Cancellation
-/// A dropped call leaves the socket behind; the next run replaces it.
+/// A dropped call leaves sockets behind; the next run replaces them.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let config = Arc::new(config);
-    let (sender, receiver) = watch::channel(Health::Unknown);
-    let (kubelet, own, device) = (
-        Arc::new(Notify::new()),
-        Arc::new(Notify::new()),
-        Arc::new(Notify::new()),
-    );
-    let watched = vec![
-        Watched::new(config.kubelet_socket(), &kubelet),
-        Watched::new(config.socket(), &own),
+    let device = Arc::new(Notify::new());
+    let mut watched = vec![
         Watched::new(config.device.clone(), &device),
         Watched::new(config.grant.path(), &device),
     ];
-    let registrar = Registrar {
-        config: config.clone(),
-        health: receiver,
-        kubelet,
-        own,
-    };
-
+    let mut resources = vec![Resource::Kvm];
+    if let Some(reports) = &config.prober {
+        watched.push(Watched::new(reports.socket(), &device));
+        resources.push(Resource::Probe);
+    }
+    let keeper = Keeper::new(config.clone(), device);
     let mut tasks = JoinSet::new();
+    for resource in resources {
+        // Wakers of its own: one event may concern several registrations.
+        let (kubelet, own) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        watched.push(Watched::new(config.kubelet_socket(), &kubelet));
+        watched.push(Watched::new(config.socket(resource), &own));
+        let registrar = Registrar {
+            config: config.clone(),
+            resource,
+            health: keeper.health(resource),
+            kubelet,
+            own,
+        };
+        tasks.spawn(registrar.keep(stop.clone()));
+    }
     tasks.spawn(events::follow(watched, stop.clone()));
-    tasks.spawn(health::keep(config.clone(), sender, device, stop.clone()));
-    tasks.spawn(registrar.keep(stop.clone()));
+    tasks.spawn(keeper.keep(stop.clone()));
 
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),

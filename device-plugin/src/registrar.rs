@@ -1,4 +1,4 @@
-//! When to register: the one task that owns the registration.
+//! When to register: the one task that owns the registration of a resource.
 //!
 //! ```text
 //!            kubelet.sock is there          Register answered
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::check::chain;
 use crate::config::Config;
 use crate::health::Health;
+use crate::resource::Resource;
 use crate::session::{Session, SessionError};
 use crate::socket::SocketId;
 
@@ -40,6 +41,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What the registrar works with.
 pub(crate) struct Registrar {
     pub(crate) config: Arc<Config>,
+    pub(crate) resource: Resource,
     pub(crate) health: watch::Receiver<Health>,
     /// Something happened at kubelet.sock.
     pub(crate) kubelet: Arc<Notify>,
@@ -73,7 +75,7 @@ impl Registrar {
                     match ended {
                         None => break,
                         Some(Ok(why)) => {
-                            info!(why, "registering again");
+                            info!(resource = self.resource.name(), why, "registering again");
                             pause = FIRST_PAUSE;
                             continue;
                         }
@@ -82,7 +84,11 @@ impl Registrar {
                 }
                 Err(error) => error,
             };
-            warn!(error = chain(&failed), "not registered, trying again");
+            warn!(
+                resource = self.resource.name(),
+                error = chain(&failed),
+                "not registered, trying again"
+            );
             let _ = stop
                 .run_until_cancelled(timeout(pause, self.hope(&failed)))
                 .await;
@@ -117,7 +123,7 @@ impl Registrar {
     }
 
     async fn serve(&self) -> Result<Session, SessionError> {
-        Session::serve(self.config.clone(), self.health.clone()).await
+        Session::serve(self.config.clone(), self.resource, self.health.clone()).await
     }
 
     /// Registers with the kubelet, and says why the registration has ended
@@ -133,8 +139,8 @@ impl Registrar {
             why = self.replaced(session, kubelet) => return Ok(why),
         }
         info!(
-            resource = Config::RESOURCE,
-            count = self.config.count,
+            resource = self.resource.name(),
+            count = self.resource.count(&self.config),
             "registered"
         );
         Ok(tokio::select! {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use coracle_proto::deviceplugin::device_plugin_server::DevicePlugin;
 use coracle_proto::deviceplugin::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse, Device,
-    DevicePluginOptions, DeviceSpec, Empty, HEALTHY, ListAndWatchResponse,
+    DevicePluginOptions, DeviceSpec, Empty, HEALTHY, ListAndWatchResponse, Mount,
     PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
     PreferredAllocationResponse, UNHEALTHY,
 };
@@ -18,14 +18,16 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::allocation::{Granted, GrantedDevice, allocate, id};
+use crate::allocation::{Granted, GrantedDevice, GrantedMount, allocate};
 use crate::config::Config;
 use crate::health::Health;
+use crate::resource::Resource;
 
 /// The service of one registration.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) config: Arc<Config>,
+    pub(crate) resource: Resource,
     pub(crate) health: watch::Receiver<Health>,
     /// How many streams the kubelet follows.
     pub(crate) streams: watch::Sender<usize>,
@@ -47,7 +49,8 @@ impl DevicePlugin for Service {
 
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Lists>, Status> {
         Ok(Response::new(Lists {
-            count: self.config.count,
+            resource: self.resource,
+            count: self.resource.count(&self.config),
             health: WatchStream::new(self.health.clone()),
             sent: None,
             stopped: Box::pin(self.stop.clone().cancelled_owned()),
@@ -73,7 +76,9 @@ impl DevicePlugin for Service {
             .into_inner()
             .container_requests
             .iter()
-            .map(|request| Ok(allocate(&self.config, &health, &request.device_ids)?.into()))
+            .map(|request| {
+                Ok(allocate(&self.config, self.resource, &health, &request.device_ids)?.into())
+            })
             .collect::<Result<_, Status>>()?;
         Ok(Response::new(AllocateResponse {
             container_responses,
@@ -109,6 +114,17 @@ impl From<Granted> for ContainerAllocateResponse {
             }
             GrantedDevice::Cdi { name } => response.cdi_devices.push(CdiDevice { name }),
         }
+        if let Some(mount) = granted.mount {
+            let GrantedMount {
+                container_path,
+                host_path,
+            } = mount;
+            response.mounts.push(Mount {
+                container_path: container_path.into(),
+                host_path,
+                read_only: true,
+            });
+        }
         response
     }
 }
@@ -116,6 +132,7 @@ impl From<Granted> for ContainerAllocateResponse {
 /// The list at first, and again when the health changes. It is never sent
 /// twice the same: the kubelet writes its checkpoint for each.
 pub(crate) struct Lists {
+    resource: Resource,
     count: usize,
     health: WatchStream<Health>,
     sent: Option<bool>,
@@ -136,18 +153,18 @@ impl Stream for Lists {
             };
             let healthy = health == Health::Healthy;
             if self.sent.replace(healthy) != Some(healthy) {
-                return Poll::Ready(Some(Ok(list(self.count, healthy))));
+                return Poll::Ready(Some(Ok(list(self.resource, self.count, healthy))));
             }
         }
     }
 }
 
-fn list(count: usize, healthy: bool) -> ListAndWatchResponse {
+fn list(resource: Resource, count: usize, healthy: bool) -> ListAndWatchResponse {
     let health = if healthy { HEALTHY } else { UNHEALTHY };
     // No topology: /dev/kvm is everywhere, and a node named for it would make
     // the topology manager refuse pods.
     let device = |index| Device {
-        id: id(index),
+        id: resource.id(index),
         health: health.into(),
         topology: None,
     };

@@ -18,9 +18,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
-use crate::config::{Config, SOCKET};
+use crate::config::Config;
 use crate::grant::remove_if_there;
 use crate::health::Health;
+use crate::resource::Resource;
 use crate::service::Service;
 use crate::socket::SocketId;
 
@@ -55,6 +56,7 @@ pub(crate) enum SessionError {
 /// A server on the plugin's socket. Dropping it removes the socket and stops
 /// the server without waiting.
 pub(crate) struct Session {
+    resource: Resource,
     socket: PathBuf,
     id: SocketId,
     streams: watch::Receiver<usize>,
@@ -66,9 +68,10 @@ impl Session {
     /// Serves the plugin's socket, and makes sure that it answers.
     pub(crate) async fn serve(
         config: Arc<Config>,
+        resource: Resource,
         health: watch::Receiver<Health>,
     ) -> Result<Self, SessionError> {
-        let socket = config.socket();
+        let socket = config.socket(resource);
         let failed = |source| SessionError::Listen {
             path: socket.clone(),
             source,
@@ -88,6 +91,7 @@ impl Session {
         let (sender, streams) = watch::channel(0);
         let service = Service {
             config,
+            resource,
             health,
             streams: sender,
             stop: stop.clone(),
@@ -101,6 +105,7 @@ impl Session {
         // Whether it still serves is seen on its socket and its streams.
         let server = tokio::spawn(async move { drop(server.await) });
         let session = Self {
+            resource,
             socket: socket.clone(),
             id,
             streams,
@@ -129,8 +134,8 @@ impl Session {
     pub(crate) async fn register(&self, kubelet: &Path) -> Result<(), SessionError> {
         let request = RegisterRequest {
             version: VERSION.into(),
-            endpoint: SOCKET.into(),
-            resource_name: Config::RESOURCE.into(),
+            endpoint: self.resource.socket().into(),
+            resource_name: self.resource.name().into(),
             options: Some(DevicePluginOptions::default()),
         };
         let asked = async {
@@ -187,7 +192,7 @@ impl Drop for Session {
 
 /// Listens on the path, in the place of a socket that nobody serves: a plugin
 /// that was killed leaves one.
-async fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) async fn listen(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if UnixStream::connect(path).await.is_ok() {

@@ -25,6 +25,12 @@ async fn client(node: &Node) -> DevicePluginClient<Channel> {
     DevicePluginClient::new(channel)
 }
 
+/// Why the plugin does not hand out its first slot.
+pub(crate) async fn refusal(node: &Node) -> String {
+    let refused = client(node).await.allocate(request(&[&["kvm-0"]])).await;
+    refused.expect_err("unhealthy").message().to_owned()
+}
+
 fn request(containers: &[&[&str]]) -> AllocateRequest {
     let container = |ids: &&[&str]| ContainerAllocateRequest {
         device_ids: ids.iter().map(|id| (*id).to_owned()).collect(),

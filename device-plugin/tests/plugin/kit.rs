@@ -2,7 +2,7 @@
 //! plugin in it.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +100,31 @@ impl Node {
         self.plug_in_other(makedev(1, 3));
     }
 
+    /// Puts the device back as one that root may not open either, unless it may
+    /// override file modes: the plugin of the prober's tests may not.
+    pub(crate) fn plug_in_closed(&self) {
+        let new = self.device().with_extension("new");
+        mknod(
+            &new,
+            SFlag::S_IFCHR,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+            self.kvm,
+        )
+        .expect("makes a node");
+        chown(&new, Some(1), Some(1)).expect("chowns");
+        fs::rename(new, self.device()).expect("renames");
+    }
+
+    pub(crate) fn probe_dir(&self) -> PathBuf {
+        self.dir.path().join("probe")
+    }
+
+    /// A place that any user can reach.
+    pub(crate) fn open_dir(&self) -> &Path {
+        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o755)).expect("chmods");
+        self.dir.path()
+    }
+
     pub(crate) fn unplug(&self) {
         fs::remove_file(self.device()).expect("removes");
     }
@@ -113,6 +138,7 @@ impl Node {
             grant: Grant::Node {
                 dir: self.node_dir(),
             },
+            prober: None,
         }
     }
 

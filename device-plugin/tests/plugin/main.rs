@@ -4,4 +4,5 @@
 mod binary;
 mod device;
 mod kit;
+mod prober;
 mod registration;
