@@ -23,7 +23,7 @@ crds: ## Generate deploy/crds from the API types
 
 images: ## Build the container images as OCI archives
 	@scripts/packages.sh build
-	@scripts/build-images.sh
+	@scripts/build-images.sh --all
 
 bench: ## Measure start time, CPU and memory beside bare qemu
 	@scripts/packages.sh build run guest test

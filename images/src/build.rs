@@ -243,7 +243,7 @@ fn settings(which: Which, version: &str) -> Settings {
             match which {
                 // qemu's licence joins ours.
                 Which::Vm => "Apache-2.0 AND GPL-2.0-or-later",
-                Which::DevicePlugin | Which::Pause => "Apache-2.0",
+                Which::DevicePlugin | Which::Pause | Which::Controller => "Apache-2.0",
             },
         ),
     ];

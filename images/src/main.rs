@@ -26,7 +26,8 @@ enum Command {
 
 #[derive(clap::Args)]
 struct BuildArgs {
-    /// Where the archives go: vm.tar, device-plugin.tar, pause.tar
+    /// Where the archives go: vm.tar, device-plugin.tar, pause.tar,
+    /// controller.tar
     /// [default: images/ in Coracle's cache]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -39,6 +40,10 @@ struct BuildArgs {
     /// The coracle-device-plugin program, for the image device-plugin
     #[arg(long, value_name = "PATH")]
     device_plugin: Option<PathBuf>,
+    /// The coracle-controller program, for the image controller; without it
+    /// that image is not built
+    #[arg(long, value_name = "PATH")]
+    controller: Option<PathBuf>,
     /// Tag of the images
     #[arg(long, value_name = "V", default_value = env!("CARGO_PKG_VERSION"))]
     version: String,
@@ -71,6 +76,7 @@ fn run(args: BuildArgs) -> anyhow::Result<()> {
         only,
         shim,
         device_plugin,
+        controller,
         version,
         epoch,
     } = args;
@@ -82,15 +88,23 @@ fn run(args: BuildArgs) -> anyhow::Result<()> {
         version,
         epoch,
     };
-    let wanted = Which::ALL
-        .into_iter()
-        .filter(|which| only.is_empty() || only.contains(which));
+    // The controller runs in clusters alone; whoever builds for one machine is
+    // spared it.
+    let usual = |which| which != Which::Controller || controller.is_some();
+    let wanted = Which::ALL.into_iter().filter(|which| {
+        if only.is_empty() {
+            usual(*which)
+        } else {
+            only.contains(which)
+        }
+    });
     for which in wanted {
         let program = match which {
             Which::Vm | Which::Pause => shim.as_ref().context("--shim is missing")?,
             Which::DevicePlugin => device_plugin
                 .as_ref()
                 .context("--device-plugin is missing")?,
+            Which::Controller => controller.as_ref().context("--controller is missing")?,
         };
         let mut progress = |text: &str| {
             let _ = writeln!(io::stderr(), "coracle-images: {text}");

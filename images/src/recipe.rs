@@ -12,6 +12,8 @@ pub enum Which {
     DevicePlugin,
     /// The shim alone, holding a pod sandbox.
     Pause,
+    /// The controller.
+    Controller,
 }
 
 /// Debian packages of what every dynamically linked program needs.
@@ -19,7 +21,7 @@ const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
 
 impl Which {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 3] = [Self::Vm, Self::DevicePlugin, Self::Pause];
+    pub const ALL: [Self; 4] = [Self::Vm, Self::DevicePlugin, Self::Pause, Self::Controller];
 
     /// The image's repository name.
     #[must_use]
@@ -28,6 +30,7 @@ impl Which {
             Self::Vm => "coracle.dev/vm",
             Self::DevicePlugin => "coracle.dev/device-plugin",
             Self::Pause => "coracle.dev/pause",
+            Self::Controller => "coracle.dev/controller",
         }
     }
 
@@ -38,6 +41,7 @@ impl Which {
             Self::Vm => "vm",
             Self::DevicePlugin => "device-plugin",
             Self::Pause => "pause",
+            Self::Controller => "controller",
         }
     }
 
@@ -47,6 +51,7 @@ impl Which {
         match self {
             Self::Vm | Self::Pause => "/usr/bin/coracle-shim",
             Self::DevicePlugin => "/usr/bin/coracle-device-plugin",
+            Self::Controller => "/usr/bin/coracle-controller",
         }
     }
 
@@ -56,8 +61,8 @@ impl Which {
         match self {
             Self::Vm => vec![self.program(), "run"],
             Self::Pause => vec![self.program(), "pause", "--sandbox"],
-            // The prober is the same image with the argument `probe`.
-            Self::DevicePlugin => vec![self.program()],
+            // The prober is the image of the plugin with the argument `prober`.
+            Self::DevicePlugin | Self::Controller => vec![self.program()],
         }
     }
 
@@ -70,6 +75,9 @@ impl Which {
         match self {
             Self::Vm | Self::Pause => "107:107",
             Self::DevicePlugin => "0:0",
+            // Nobody in particular, by the number that images without a user
+            // database use for that.
+            Self::Controller => "65532:65532",
         }
     }
 
@@ -80,6 +88,7 @@ impl Which {
             Self::Vm => "Runs one virtual machine: coracle-shim and qemu",
             Self::DevicePlugin => "Gives pods a working /dev/kvm",
             Self::Pause => "Holds a pod sandbox",
+            Self::Controller => "Runs virtual machines as pods",
         }
     }
 
@@ -88,7 +97,7 @@ impl Which {
     pub fn list(self) -> &'static str {
         match self {
             Self::Vm => include_str!("../vm.list"),
-            Self::DevicePlugin | Self::Pause => "",
+            Self::DevicePlugin | Self::Pause | Self::Controller => "",
         }
     }
 }
@@ -163,6 +172,16 @@ mod tests {
             "/usr/bin/qemu-system-x86_64".to_owned(),
         );
         assert!(vm.files.contains(&qemu));
+    }
+
+    #[test]
+    fn only_the_device_plugin_is_root() {
+        for which in Which::ALL {
+            let root = which.user() == "0:0";
+            assert_eq!(root, which == Which::DevicePlugin, "{which:?}");
+            assert!(which.entrypoint()[0] == which.program());
+            assert!(which.repository().ends_with(which.file_stem()));
+        }
     }
 
     #[test]
