@@ -122,6 +122,9 @@ run_proxy() {
         --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
 }
 
+# At the level that a nested KVM reaches, which runs boot sectors but no kernel.
+run_device_plugin() { exec coracle-device-plugin run --kvm-probe run; }
+
 ctr_of() { in_node "$1" ctr --address /run/containerd/containerd.sock --namespace k8s.io "${@:2}"; }
 
 node_ready() {

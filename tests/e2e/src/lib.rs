@@ -1,0 +1,25 @@
+//! The kit of the tests on a real Kubernetes.
+//!
+//! `make e2e` starts a cluster in namespaces of its own and runs the tests in
+//! it; `make e2e KUBECONFIG=…` runs those that need no hand in the nodes on a
+//! cluster that exists. Elsewhere (`cargo test`) the tests say that they were
+//! skipped. A test works in a [`Namespace`] of its own and waits for states,
+//! never for time. One that disturbs the node has it for itself.
+
+mod cluster;
+mod kubectl;
+mod namespace;
+mod node;
+mod pod;
+mod vm;
+mod volume;
+mod wait;
+
+pub use cluster::Cluster;
+pub use kubectl::{Called, Kubectl};
+pub use namespace::Namespace;
+pub use node::{Component, KVM_COUNT, Node};
+pub use pod::{PodFacts, plain_pod};
+pub use vm::{VmPod, termination, vm_object};
+pub use volume::BlockVolume;
+pub use wait::{PATIENCE, until, wait_for};

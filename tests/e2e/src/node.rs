@@ -1,0 +1,153 @@
+//! The node's programs, in the tests' hands.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use coracle_api::names::RESOURCE_KVM;
+use k8s_openapi::api::core::v1::Node as Object;
+use kube::Api;
+use tokio::process::Command;
+
+use crate::cluster::{Cluster, repository};
+use crate::wait::wait_for;
+
+/// How many slots the device plugin offers.
+pub const KVM_COUNT: u32 = 1000;
+const NAME: &str = "node1";
+
+/// A program of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// etcd.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// The node's kubelet.
+    Kubelet,
+    /// The node's containerd.
+    Containerd,
+    /// Our device plugin, as a program of the node.
+    DevicePlugin,
+}
+
+impl Component {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "apiserver",
+            Self::Kubelet => "kubelet",
+            Self::Containerd => "containerd",
+            Self::DevicePlugin => "device_plugin",
+        }
+    }
+}
+
+/// A node and its programs.
+#[derive(Clone)]
+pub struct Node {
+    dir: PathBuf,
+    cluster: Cluster,
+}
+
+impl Node {
+    pub(crate) fn new(dir: PathBuf, cluster: Cluster) -> Self {
+        Self { dir, cluster }
+    }
+
+    /// Its name in the API.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// A directory for files of the tests; removed with the cluster.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Starts a program that does not run.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(&self, component: Component) -> anyhow::Result<()> {
+        self.component("start", component).await
+    }
+
+    /// Asks a program to end, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn stop(&self, component: Component) -> anyhow::Result<()> {
+        self.component("stop", component).await
+    }
+
+    /// Kills a program, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn kill(&self, component: Component) -> anyhow::Result<()> {
+        self.component("kill", component).await
+    }
+
+    async fn component(&self, action: &str, component: Component) -> anyhow::Result<()> {
+        let script = repository().join("tests/e2e/cluster/component.sh");
+        let ended = Command::new(&script)
+            .args([action, component.name(), NAME])
+            .output()
+            .await
+            .with_context(|| format!("{} cannot be run", script.display()))?;
+        ensure!(
+            ended.status.success(),
+            "{action} {component:?}: {}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
+        Ok(())
+    }
+
+    /// The object in the API.
+    #[must_use]
+    pub fn api(&self) -> Api<Object> {
+        Api::all(self.cluster.client.clone())
+    }
+
+    /// Waits until the node offers this many slots of KVM.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn allocatable_is(&self, count: u32) -> anyhow::Result<()> {
+        let what = format!("allocatable {RESOURCE_KVM} is {count}");
+        wait_for(&self.api(), NAME, &what, |node| {
+            node.is_some_and(|node| allocatable(node) == Some(count))
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until the node is ready, or is not.
+    ///
+    /// # Errors
+    /// When it does not become so.
+    pub async fn ready_is(&self, ready: &str) -> anyhow::Result<()> {
+        let what = format!("Ready is {ready}");
+        wait_for(&self.api(), NAME, &what, |node| {
+            let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|condition| condition.type_ == "Ready" && condition.status == ready)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// How many slots of KVM a node offers; `None` when it never offered any.
+fn allocatable(node: &Object) -> Option<u32> {
+    let all = node.status.as_ref()?.allocatable.as_ref()?;
+    let text = all.get(RESOURCE_KVM)?.0.as_str();
+    match text.strip_suffix('k') {
+        Some(thousands) => Some(thousands.parse::<u32>().ok()? * 1000),
+        None => text.parse().ok(),
+    }
+}
