@@ -105,7 +105,7 @@ export pause_image
 command=("$(test_program)" "$@")
 [[ ${1:-} != shell ]] || command=("${SHELL:-/bin/bash}" -i)
 say "Starting the cluster"
-export PATH=$programs:$PATH CORACLE_E2E=own
+export PATH=$programs:$PATH:$(realpath "$built") CORACLE_E2E=own
 # The last process of the namespaces ends with the first of them, and that one
 # with this script, even when it is killed.
 setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \

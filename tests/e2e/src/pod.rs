@@ -44,6 +44,8 @@ pub trait PodFacts {
     /// The status of its container.
     fn container(&self) -> Option<&ContainerStatus>;
 
+    /// Why the kubelet, not a container, ended it.
+    fn reason(&self) -> Option<&str>;
     /// Its address.
     fn ip(&self) -> Option<&str>;
 
@@ -77,6 +79,10 @@ impl PodFacts for Pod {
         status
             .and_then(|status| status.phase.as_deref())
             .unwrap_or_default()
+    }
+
+    fn reason(&self) -> Option<&str> {
+        self.status.as_ref()?.reason.as_deref()
     }
 
     fn ip(&self) -> Option<&str> {

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When it does not within [`PATIENCE`]: the message has what was waited for
-/// and the object as it is.
+/// and the object's status.
 pub async fn wait_for<K>(
     api: &Api<K>,
     name: &str,
@@ -35,10 +35,11 @@ where
     if let Ok(found) = timeout(PATIENCE, watch).await {
         return found.with_context(|| format!("watching {name}"));
     }
-    let now = serde_json::to_string_pretty(&api.get_opt(name).await?)?;
+    let now = serde_json::to_value(api.get_opt(name).await?)?;
     bail!(
-        "{name}: {what}: not within {} s; it is {now}",
-        PATIENCE.as_secs()
+        "{name}: {what}: not within {} s; its status is {:#}",
+        PATIENCE.as_secs(),
+        now["status"]
     )
 }
 

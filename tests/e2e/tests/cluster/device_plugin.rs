@@ -1,28 +1,39 @@
 //! The device plugin and the real kubelet.
 
+use anyhow::ensure;
 use coracle_api::names::RESOURCE_KVM;
 use coracle_e2e::{Cluster, Component, KVM_COUNT, Namespace, PodFacts, plain_pod, wait_for};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use serde_json::json;
 
 const PLUGIN_IMAGE: &str = concat!("coracle.dev/device-plugin:", env!("CARGO_PKG_VERSION"));
 const BUSYBOX: &str = "coracle.dev/e2e-busybox:1";
 
-/// A pod that has `/dev/kvm` and sleeps.
+/// A pod that has `/dev/kvm` open and sleeps. One that the kubelet refuses
+/// because it has not heard of the plugin yet is made again, as a controller
+/// would.
 async fn sleeper(namespace: &Namespace, name: &str) -> anyhow::Result<Pod> {
-    let command = [
-        "sh",
-        "-c",
-        "exec 3<>/dev/kvm && echo opened && exec sleep 3600",
-    ];
-    let pod = plain_pod(name, BUSYBOX, &command, json!({RESOURCE_KVM: "1"}));
+    let command = ["sh", "-c", "exec 3<>/dev/kvm && exec sleep 3600"];
     let pods = namespace.pods();
-    pods.create(&PostParams::default(), &pod).await?;
-    let runs = wait_for(&pods, name, "runs", |pod: Option<&Pod>| {
-        pod.is_some_and(PodFacts::runs)
-    });
-    Ok(runs.await?.unwrap_or_default())
+    loop {
+        let pod = plain_pod(name, BUSYBOX, &command, json!({RESOURCE_KVM: "1"}));
+        pods.create(&PostParams::default(), &pod).await?;
+        let settled = wait_for(&pods, name, "runs", |pod: Option<&Pod>| {
+            pod.is_some_and(|pod| pod.runs() || pod.phase() == "Failed")
+        });
+        let settled = settled.await?.unwrap_or_default();
+        if settled.runs() {
+            return Ok(settled);
+        }
+        ensure!(
+            settled.reason() == Some("UnexpectedAdmissionError"),
+            "{:#?}",
+            settled.status
+        );
+        pods.delete(name, &DeleteParams::default()).await?;
+        wait_for(&pods, name, "gone", |pod: Option<&Pod>| pod.is_none()).await?;
+    }
 }
 
 /// Whether a pod is the one it was, and its container never ended.
