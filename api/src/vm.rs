@@ -27,7 +27,9 @@ mod validate;
 
 pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource};
 pub use size::MemorySize;
-pub use status::{ConditionReason, Phase, Termination, VirtualMachineStatus};
+pub use status::{
+    ConditionReason, ConditionType, Phase, PhaseTransition, Termination, VirtualMachineStatus,
+};
 pub use validate::{Problem, validate};
 
 /// Most virtual CPUs of one VM: what q35 addresses without an IOMMU.

@@ -1,20 +1,46 @@
-//! Maps a `VirtualMachine` to the pod that runs it.
+//! Maps a `VirtualMachine` to the pod that runs it, and keeps every VM of a
+//! cluster at what its object says.
 //!
 //! [`pod()`] is pure: what it needs to know of the cluster comes in as
 //! [`Observed`], and the same pod comes out for a cluster and for one machine.
 //! It never talks to an API server, and a VM that it accepts is complete:
-//! after [`plan::VmPlan::new`] nothing can fail.
+//! after [`plan::VmPlan::new`] nothing can fail. The module `cluster` (feature
+//! of the same name) is the controller around it.
+//!
+//! What the controller needs to be allowed, and why:
+//!
+//! | verb | on | for |
+//! |---|---|---|
+//! | get, list, watch | virtualmachines | what is wanted; read past the cache before a pod is created |
+//! | patch | virtualmachines/status | what came of it |
+//! | update | virtualmachines/finalizers | owner references that block deletion, where that is checked |
+//! | get, list, watch | pods | how VMs fare, and who uses a claim |
+//! | create, delete, patch | pods | start and stop VMs, pause them |
+//! | get, list, watch | persistentvolumeclaims | whether disks can be used |
+//! | create, patch | events (events.k8s.io) | what `kubectl describe` shows |
+//! | create, get, update | leases, in its own namespace | who leads |
+//!
+//! Volumes are claims that exist: the controller makes no
+//! `PersistentVolumeClaim`, so it needs no right to.
 
 use k8s_openapi::api::core::v1::Pod;
 
 use coracle_api::vm::VirtualMachine;
 
+#[cfg(feature = "cluster")]
+pub mod args;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod machine;
 pub mod overhead;
 pub mod plan;
 pub mod pod;
+#[cfg(feature = "cluster")]
+mod run;
 
 pub use plan::{Observed, Refusal};
+#[cfg(feature = "cluster")]
+pub use run::run;
 
 /// What the administrator decides, for all VMs.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use coracle_api::vm::{self, Problem, VirtualMachine, VirtualMachineSpec};
-use coracle_block::claim::{self, Attachment, ClaimPlan, ClaimRefusal, Holder, Wanted};
+use coracle_block::claim::{self, Attachment, ClaimNote, ClaimPlan, ClaimRefusal, Holder, Wanted};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 /// Name under which the kernel's claim is asked for.
@@ -122,6 +122,17 @@ impl<'a> VmPlan<'a> {
             disks: disks.collect::<Result<_, Refusal>>()?,
             kernel: plan_kernel(name, &vm.spec, observed)?,
         })
+    }
+
+    /// What there is to say of the claims, although they can be used.
+    pub fn notes(&self) -> impl Iterator<Item = &ClaimNote> {
+        let of_disks = self.disks.iter().filter_map(|disk| match &disk.source {
+            PlannedSource::Claim(claim) => Some(claim.as_ref()),
+            PlannedSource::Ephemeral(_) | PlannedSource::CloudInit(_) => None,
+        });
+        of_disks
+            .chain(&self.kernel)
+            .flat_map(|claim| claim.notes.iter())
     }
 
     /// The pod's name. It can be created only once, which is what keeps two

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use coracle_api::machine::Machine;
 use coracle_api::names::{
-    ANNOTATION_DESIRED, ANNOTATION_MACHINE, CONTAINER, DISK_GID, GROUP, LABEL_VM, RESOURCE_KVM,
-    TERMINATION_LOG, VM_UID,
+    ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_MACHINE, ANNOTATION_RESTART, CONTAINER,
+    DISK_GID, GROUP, LABEL_VM, RESOURCE_KVM, TERMINATION_LOG, VM_UID,
 };
 use coracle_api::types::Accelerator;
-use coracle_api::vm::RunPolicy;
+use coracle_api::vm::{RunPolicy, VirtualMachine};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerRestartRule, ContainerRestartRuleOnExitCodes, ExecAction,
     Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
@@ -56,14 +56,46 @@ fn metadata(plan: &VmPlan<'_>, machine: &Machine) -> ObjectMeta {
             ("app.kubernetes.io/instance", plan.name),
             ("app.kubernetes.io/managed-by", "coracle"),
         ])),
-        annotations: Some(strings([
-            (ANNOTATION_MACHINE, machine.to_json().as_str()),
-            (ANNOTATION_DESIRED, "Running"),
-            ("kubectl.kubernetes.io/default-container", CONTAINER),
-        ])),
+        annotations: Some(annotations(plan, machine)),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+fn annotations(plan: &VmPlan<'_>, machine: &Machine) -> BTreeMap<String, String> {
+    let mut annotations = strings([
+        (ANNOTATION_MACHINE, machine.to_json().as_str()),
+        (ANNOTATION_DESIRED, desired(plan.vm)),
+        ("kubectl.kubernetes.io/default-container", CONTAINER),
+    ]);
+    if let Some(generation) = plan.vm.metadata.generation {
+        annotations.insert(ANNOTATION_GENERATION.to_owned(), generation.to_string());
+    }
+    if let Some(restart) = restart(plan.vm) {
+        annotations.insert(ANNOTATION_RESTART.to_owned(), restart.to_owned());
+    }
+    annotations
+}
+
+/// The state that a VM's annotation asks for; anything but `Paused` is
+/// `Running`.
+#[must_use]
+pub fn desired(vm: &VirtualMachine) -> &'static str {
+    match annotation(vm, ANNOTATION_DESIRED) {
+        Some("Paused") => "Paused",
+        _ => "Running",
+    }
+}
+
+/// The value of a VM's restart annotation.
+#[must_use]
+pub fn restart(vm: &VirtualMachine) -> Option<&str> {
+    annotation(vm, ANNOTATION_RESTART).filter(|value| !value.is_empty())
+}
+
+fn annotation<'a>(vm: &'a VirtualMachine, key: &str) -> Option<&'a str> {
+    let annotations = vm.metadata.annotations.as_ref()?;
+    annotations.get(key).map(String::as_str)
 }
 
 fn strings<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
@@ -104,6 +136,17 @@ fn pod_restart_policy(policy: RunPolicy, restarts: Restarts) -> &'static str {
             "Never"
         }
     }
+}
+
+/// What of the pod follows from the run policy: its restart policy, and the
+/// exit codes after which the container starts again in place.
+#[must_use]
+pub fn restarting(policy: RunPolicy, restarts: Restarts) -> (&'static str, &'static [i32]) {
+    let codes = match restarts {
+        Restarts::ByExitCode => restart_codes(policy),
+        Restarts::ByPod => &[],
+    };
+    (pod_restart_policy(policy, restarts), codes)
 }
 
 /// The exit codes after which the container starts again in place. 2 and 3, a

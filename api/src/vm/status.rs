@@ -17,7 +17,7 @@ pub struct VirtualMachineStatus {
     /// How often a pod was made for the VM; the pod is called `<name>-<incarnation>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<i64>,
-    /// The pod that runs the VM.
+    /// The pod that runs the VM, or ran it last. Not set while the VM is halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
     /// The node that the pod is on.
@@ -29,16 +29,35 @@ pub struct VirtualMachineStatus {
     /// When the guest started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// When this pod entered each phase that it has been in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phase_transitions: Vec<PhaseTransition>,
+    /// The value of the annotation coracle.dev/restart that has been served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_restart: Option<String>,
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Why the VM last ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_termination: Option<Termination>,
+    /// How many pods ended in a row soon after they started; the next one waits longer each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+}
+
+/// When a VM entered a phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PhaseTransition {
+    /// The phase.
+    pub phase: Phase,
+    /// When.
+    pub at: Time,
 }
 
 /// Where a VM is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Something that the VM needs is missing.
     Pending,
@@ -54,31 +73,103 @@ pub enum Phase {
     Stopping,
     /// The VM does not run, as its run policy has it.
     Stopped,
-    /// The VM does not run, and will not without help.
+    /// The VM does not run because something failed.
     Failed,
 }
 
-/// The reasons that conditions carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+impl Phase {
+    /// Every phase, in the order of a VM's life.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Scheduling,
+        Self::Starting,
+        Self::Running,
+        Self::Paused,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Failed,
+    ];
+}
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// The guest runs.
+    Ready,
+    /// Every claim can be used and is bound.
+    DisksReady,
+    /// The pod is there and has a node.
+    Scheduled,
+    /// The spec asks for something that only a restart brings.
+    RestartRequired,
+}
+
+/// The reasons that conditions carry. Beside these, `DisksReady` carries the
+/// reasons of a refused claim and `Ready` the shim's termination reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConditionReason {
     /// As it should be.
     AsExpected,
     /// The manifest says something that cannot be.
     InvalidSpec,
-    /// A claim is not there, not usable, or in use.
-    ClaimNotUsable,
+    /// A claim has no volume yet.
+    ClaimNotBound,
+    /// The pod waits for a node.
+    Scheduling,
+    /// The node prepares the pod.
+    Starting,
+    /// The guest was paused on request.
+    Paused,
+    /// The guest does not run although its container does.
+    GuestNotRunning,
+    /// The guest was asked to power off.
+    Stopping,
+    /// The run policy is `Halted`.
+    Halted,
+    /// The VM ran, ended, and its run policy starts it no more.
+    Ended,
+    /// There is no pod.
+    NoPod,
+    /// No node has room for the pod.
+    Unschedulable,
+    /// No node offers a usable `/dev/kvm`.
+    KvmUnavailable,
+    /// Pod Security of the namespace refuses the pod.
+    PodSecurityRefused,
+    /// The namespace's quota refuses the pod.
+    QuotaExceeded,
+    /// The API server refuses the pod for another reason.
+    PodRefused,
+    /// Somebody else's pod has the name that the VM's next pod needs.
+    PodNameTaken,
+    /// An earlier pod of the VM has not provably ended.
+    PreviousPodNotEnded,
+    /// The node refused the pod, or evicted it.
+    PodRejected,
+    /// The pod was deleted by somebody before the VM ended.
+    PodLost,
+    /// The container was killed for using too much memory.
+    OutOfMemory,
+    /// The container ended without saying why.
+    ContainerFailed,
+    /// The spec differs from what the pod was made from.
+    SpecChanged,
 }
 
 /// Why a VM ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Termination {
-    /// One of the shim's reasons.
+    /// One of the shim's reasons, or of the conditions'.
     pub reason: String,
     /// A sentence for a person.
     pub message: String,
-    /// The container's exit code.
-    pub exit_code: i32,
+    /// The container's exit code; not there when the container never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
     /// When.
     pub at: Time,
+    /// Which of the VM's pods ended, or had its container restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<i64>,
 }

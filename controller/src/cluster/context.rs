@@ -1,0 +1,120 @@
+//! What every reconciliation has at hand.
+
+use std::time::Duration;
+
+use coracle_api::vm::VirtualMachine;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client};
+
+use super::by_claim::ByClaim;
+use super::index::PodIndex;
+use super::metrics::Metrics;
+use super::retries::Retries;
+use crate::Settings;
+
+/// Name under which the controller writes: the field manager of what it
+/// applies, and the reporter of its events.
+pub const MANAGER: &str = "coracle-controller";
+
+/// What every reconciliation has at hand.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What the administrator decided.
+    pub settings: Settings,
+    /// How long the steps between a new pod and a running guest may take
+    /// before each is worth a write of its own: see `status::due`.
+    pub patience: Duration,
+    /// The pods that matter.
+    pub pods: PodIndex,
+    /// The claims, without their managed fields.
+    pub claims: Store<PersistentVolumeClaim>,
+    /// The VMs that name a claim.
+    pub users: ByClaim,
+    /// The VMs that wait for somebody else to stop using a claim.
+    pub waiting: ByClaim,
+    /// How long VMs wait that could not be looked at.
+    pub retries: Retries,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+    /// Where events go.
+    pub recorder: Recorder,
+}
+
+impl Context {
+    /// A context of a controller that has seen nothing yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        patience: Duration,
+        claims: Store<PersistentVolumeClaim>,
+        metrics: Metrics,
+    ) -> Self {
+        let recorder = Recorder::new(client.clone(), Reporter::from(MANAGER));
+        Self {
+            client,
+            settings,
+            patience,
+            pods: PodIndex::default(),
+            claims,
+            users: ByClaim::default(),
+            waiting: ByClaim::default(),
+            retries: Retries::default(),
+            metrics,
+            recorder,
+        }
+    }
+
+    /// Returns once pods and claims have been listed.
+    pub async fn ready(&self) {
+        self.pods.ready().await;
+        // An error means that the controller is ending.
+        let _ = self.claims.wait_until_ready().await;
+    }
+
+    /// The VMs of a namespace.
+    #[must_use]
+    pub fn vms_in(&self, namespace: &str) -> Api<VirtualMachine> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The pods of a namespace.
+    #[must_use]
+    pub fn pods_in(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The VMs to look at again after a claim changed.
+    #[must_use]
+    pub fn after_claim(&self, namespace: &str, claim: &str) -> Vec<ObjectRef<VirtualMachine>> {
+        references(namespace, self.users.vms(namespace, claim))
+    }
+
+    /// The VMs to look at again after a pod changed: its own, and those that
+    /// wait for its claims.
+    #[must_use]
+    pub fn after_pod(&self, pod: &Pod) -> Vec<ObjectRef<VirtualMachine>> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+        let claims = volumes
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|volume| Some(&volume.persistent_volume_claim.as_ref()?.claim_name));
+        let mut vms: Vec<String> = claims
+            .flat_map(|claim| self.waiting.vms(namespace, claim))
+            .collect();
+        vms.extend(super::index::owner(pod).map(|owner| owner.vm));
+        vms.sort();
+        vms.dedup();
+        references(namespace, vms)
+    }
+}
+
+fn references(namespace: &str, vms: Vec<String>) -> Vec<ObjectRef<VirtualMachine>> {
+    vms.into_iter()
+        .map(|vm| ObjectRef::new(&vm).within(namespace))
+        .collect()
+}

@@ -1,0 +1,395 @@
+//! The pods that matter: those of VMs, and any other that uses a claim.
+//!
+//! Fed by one watch over all pods, of which it keeps the facts and not the
+//! objects. It answers two questions without walking through everything:
+//! which pods does this VM own, and who uses this claim. A pod that is about
+//! to be created is entered before the API server is asked, so that two VMs
+//! which want one claim cannot both find it free.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coracle_api::machine::Machine;
+use coracle_api::names::ANNOTATION_MACHINE;
+use coracle_block::claim::{Holder, volume_name};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::facts::PodFacts;
+
+/// How long an entry made by this process counts before the watch has shown
+/// it. The watch lags by milliseconds; a minute means it never will.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
+
+/// Which VM owns a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// The VM's name.
+    pub vm: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug)]
+struct Entry {
+    owner: Option<Owner>,
+    facts: Option<Arc<PodFacts>>,
+    claims: Vec<ClaimUse>,
+    /// When this process entered it, until the watch shows it.
+    unseen_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct ClaimUse {
+    claim: String,
+    read_only: bool,
+    shareable: bool,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    pods: HashMap<String, Entry>,
+    by_owner: HashMap<Owner, BTreeSet<String>>,
+    by_claim: HashMap<String, BTreeSet<String>>,
+}
+
+/// The index; cheap to share.
+#[derive(Debug)]
+pub struct PodIndex {
+    namespaces: Mutex<HashMap<String, Namespace>>,
+    /// What a list under way has shown: namespace, name, pod.
+    listing: Mutex<Vec<(String, String, Entry)>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Default for PodIndex {
+    fn default() -> Self {
+        Self {
+            namespaces: Mutex::default(),
+            listing: Mutex::default(),
+            ready: watch::Sender::new(false),
+        }
+    }
+}
+
+impl PodIndex {
+    /// Takes in what the watch saw.
+    pub fn apply(&self, event: &Event<Pod>) {
+        match event {
+            Event::Apply(pod) => self.put(pod),
+            Event::Delete(pod) => {
+                let (namespace, name) = names(pod);
+                self.remove(&namespace, &name);
+            }
+            Event::Init => lock(&self.listing).clear(),
+            Event::InitApply(pod) => {
+                let ((namespace, name), entry) = (names(pod), entry(pod, None));
+                if entry.matters() {
+                    lock(&self.listing).push((namespace, name, entry));
+                }
+            }
+            Event::InitDone => self.relist(std::mem::take(&mut *lock(&self.listing))),
+        }
+    }
+
+    /// Returns once the first list is in.
+    pub async fn ready(&self) {
+        // An error means that the sender is gone, and it lives in `self`.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// The pods that a VM owns.
+    #[must_use]
+    pub fn of(&self, namespace: &str, owner: &Owner, now: Timestamp) -> Vec<Arc<PodFacts>> {
+        let namespaces = lock(&self.namespaces);
+        let Some(namespace) = namespaces.get(namespace) else {
+            return vec![];
+        };
+        let names = namespace.by_owner.get(owner).into_iter().flatten();
+        names
+            .filter_map(|name| namespace.pods.get(name))
+            .filter(|entry| entry.counts(now))
+            .filter_map(|entry| entry.facts.clone())
+            .collect()
+    }
+
+    /// The pods that use a claim and have not ended, as `vm` sees them: an
+    /// earlier VM of the same name is somebody else.
+    #[must_use]
+    pub fn holders(&self, namespace: &str, claim: &str, vm: &Owner, now: Timestamp) -> Vec<Holder> {
+        lock(&self.namespaces)
+            .get(namespace)
+            .map_or_else(Vec::new, |namespace| namespace.holders(claim, vm, now))
+    }
+
+    /// Enters a pod that is about to be created, if everybody who uses its
+    /// claims is still as `seen` has it.
+    ///
+    /// # Errors
+    /// Gives back nothing but the fact that somebody was quicker.
+    pub fn reserve(
+        &self,
+        pod: &Pod,
+        seen: &HashMap<String, Vec<Holder>>,
+        now: Timestamp,
+    ) -> Result<(), ClaimsMoved> {
+        let (namespace_name, name) = names(pod);
+        let fresh = entry(pod, Some(now));
+        let owner = fresh.owner.clone().ok_or(ClaimsMoved)?;
+        let mut namespaces = lock(&self.namespaces);
+        let namespace = namespaces.entry(namespace_name).or_default();
+        let same = fresh.claims.iter().all(|use_| {
+            let held = namespace.holders(&use_.claim, &owner, now);
+            seen.get(&use_.claim).is_some_and(|seen| *seen == held)
+        });
+        if !same {
+            return Err(ClaimsMoved);
+        }
+        namespace.put(name, fresh);
+        Ok(())
+    }
+
+    /// Enters a pod that was created, unless the watch was quicker.
+    pub fn created(&self, pod: &Pod, now: Timestamp) {
+        let (namespace, name) = names(pod);
+        let mut namespaces = lock(&self.namespaces);
+        let namespace = namespaces.entry(namespace).or_default();
+        let seen = |entry: &Entry| entry.unseen_since.is_none();
+        if !namespace.pods.get(&name).is_some_and(seen) {
+            namespace.put(name, entry(pod, Some(now)));
+        }
+    }
+
+    /// Takes back what was reserved for a pod that could not be created.
+    pub fn give_up(&self, namespace: &str, name: &str) {
+        let mut namespaces = lock(&self.namespaces);
+        if let Some(namespace) = namespaces.get_mut(namespace)
+            && let Some(entry) = namespace.pods.get(name)
+            && entry.unseen_since.is_some()
+        {
+            namespace.remove(name);
+        }
+    }
+
+    /// How many pods are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let namespaces = lock(&self.namespaces);
+        namespaces.values().map(|n| n.pods.len()).sum()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn put(&self, pod: &Pod) {
+        let (namespace, name) = names(pod);
+        let entry = entry(pod, None);
+        if entry.matters() {
+            let mut namespaces = lock(&self.namespaces);
+            namespaces.entry(namespace).or_default().put(name, entry);
+        } else {
+            // An ended pod that used a claim matters no more.
+            self.remove(&namespace, &name);
+        }
+    }
+
+    fn remove(&self, namespace: &str, name: &str) {
+        let mut namespaces = lock(&self.namespaces);
+        if let Some(found) = namespaces.get_mut(namespace) {
+            found.remove(name);
+            if found.pods.is_empty() {
+                namespaces.remove(namespace);
+            }
+        }
+    }
+
+    fn relist(&self, listed: Vec<(String, String, Entry)>) {
+        let mut fresh: HashMap<String, Namespace> = HashMap::new();
+        for (namespace, name, entry) in listed {
+            fresh.entry(namespace).or_default().put(name, entry);
+        }
+        // Swapped under the lock: a reader must never find the index empty.
+        let mut namespaces = lock(&self.namespaces);
+        for (name, old) in namespaces.drain() {
+            // What this process has just made may be younger than the list.
+            let unseen = old.pods.into_iter();
+            for (pod, entry) in unseen.filter(|(_, entry)| entry.unseen_since.is_some()) {
+                let namespace = fresh.entry(name.clone()).or_default();
+                if !namespace.pods.contains_key(&pod) {
+                    namespace.put(pod, entry);
+                }
+            }
+        }
+        *namespaces = fresh;
+        drop(namespaces);
+        self.ready.send_replace(true);
+    }
+}
+
+/// Somebody began or stopped using a claim between looking and reserving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pods that use the VM's claims changed while its pod was planned")]
+pub struct ClaimsMoved;
+
+impl Entry {
+    /// Whether the pod is a VM's or uses a claim; most pods do neither.
+    fn matters(&self) -> bool {
+        self.owner.is_some() || !self.claims.is_empty()
+    }
+
+    /// Whether it is one of the VM's own pods, by owner and by name.
+    fn is_of(&self, vm: &Owner) -> bool {
+        self.owner.as_ref() == Some(vm) && self.facts.is_some()
+    }
+
+    fn counts(&self, now: Timestamp) -> bool {
+        self.unseen_since
+            .is_none_or(|since| now.duration_since(since) < UNSEEN)
+    }
+}
+
+impl Namespace {
+    fn put(&mut self, name: String, entry: Entry) {
+        self.remove(&name);
+        if let Some(owner) = &entry.owner {
+            let names = self.by_owner.entry(owner.clone()).or_default();
+            names.insert(name.clone());
+        }
+        for use_ in &entry.claims {
+            let names = self.by_claim.entry(use_.claim.clone()).or_default();
+            names.insert(name.clone());
+        }
+        self.pods.insert(name, entry);
+    }
+
+    fn remove(&mut self, name: &str) {
+        let Some(entry) = self.pods.remove(name) else {
+            return;
+        };
+        if let Some(owner) = &entry.owner
+            && let Some(names) = self.by_owner.get_mut(owner)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_owner.remove(owner);
+            }
+        }
+        for use_ in &entry.claims {
+            if let Some(names) = self.by_claim.get_mut(&use_.claim) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_claim.remove(&use_.claim);
+                }
+            }
+        }
+    }
+
+    fn holders(&self, claim: &str, vm: &Owner, now: Timestamp) -> Vec<Holder> {
+        let names = self.by_claim.get(claim).into_iter().flatten();
+        let entries = names.filter_map(|name| Some((name, self.pods.get(name)?)));
+        entries
+            .filter(|(_, entry)| entry.counts(now) && !entry.is_of(vm))
+            .flat_map(|(name, entry)| {
+                let uses = entry.claims.iter().filter(|use_| use_.claim == claim);
+                uses.map(move |use_| Holder {
+                    pod: name.clone(),
+                    vm: entry
+                        .owner
+                        .as_ref()
+                        .filter(|owner| owner.vm != vm.vm)
+                        .map(|owner| owner.vm.clone()),
+                    read_only: use_.read_only,
+                    shareable: use_.shareable,
+                })
+            })
+            .collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is made whole under the lock, so a panic elsewhere leaves
+    // nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn names(pod: &Pod) -> (String, String) {
+    let metadata = &pod.metadata;
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+/// The VM that a pod belongs to: by its controller reference and not by a
+/// label, which anybody can set.
+#[must_use]
+pub fn owner(pod: &Pod) -> Option<Owner> {
+    let owners = pod.metadata.owner_references.as_deref()?;
+    let ours = |reference: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| {
+        reference.controller == Some(true)
+            && reference.kind == "VirtualMachine"
+            && reference
+                .api_version
+                .split('/')
+                .next()
+                .is_some_and(|group| group == coracle_api::names::GROUP)
+    };
+    owners.iter().find(ours).map(|reference| Owner {
+        vm: reference.name.clone(),
+        uid: reference.uid.clone(),
+    })
+}
+
+fn entry(pod: &Pod, unseen_since: Option<Timestamp>) -> Entry {
+    let owner = owner(pod);
+    let facts = owner
+        .as_ref()
+        .and_then(|owner| PodFacts::of(pod, &owner.vm));
+    // Of somebody else's pod Kubernetes itself takes the phase for the end.
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    let ended = facts
+        .as_ref()
+        .map_or(matches!(phase, Some("Succeeded" | "Failed")), |facts| {
+            facts.termination().is_some()
+        });
+    Entry {
+        owner,
+        facts: facts.map(Arc::new),
+        claims: if ended { vec![] } else { claims(pod) },
+        unseen_since,
+    }
+}
+
+fn claims(pod: &Pod) -> Vec<ClaimUse> {
+    let machine = pod.metadata.annotations.as_ref();
+    let machine = machine
+        .and_then(|annotations| annotations.get(ANNOTATION_MACHINE))
+        .and_then(|json| Machine::from_json(json).ok());
+    let shareable = |volume: &str| {
+        let disks = machine.as_ref().map_or(&[][..], |m| m.disks.as_slice());
+        let mut disks = disks.iter();
+        disks.any(|disk| disk.shareable && volume_name(&disk.name) == volume)
+    };
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+    let claims = volumes.unwrap_or_default().iter().filter_map(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref()?;
+        Some(ClaimUse {
+            claim: claim.claim_name.clone(),
+            read_only: claim.read_only.unwrap_or_default(),
+            shareable: shareable(&volume.name),
+        })
+    });
+    claims.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Leading: the watches, and the looks at VMs that they bring about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use coracle_api::vm::VirtualMachine;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::context::Context;
+use super::http::Readiness;
+use super::metrics::Metrics;
+use super::reconcile::{ReconcileError, reconcile};
+use crate::Settings;
+
+/// How many VMs are looked at side by side.
+const CONCURRENCY: u16 = 16;
+/// How long the last looks may take after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
+
+type LookError = kube::runtime::controller::Error<ReconcileError, watcher::Error>;
+
+/// Leads until `stop`, and then lets the looks under way end.
+pub(super) async fn lead(
+    client: Client,
+    settings: Settings,
+    patience: Duration,
+    metrics: Metrics,
+    readiness: watch::Sender<Readiness>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    readiness.send_replace(Readiness::Listing);
+    let (claims, claims_writer) = reflector::store();
+    let (vms, vms_writer) = reflector::store();
+    metrics.leads(vms.clone());
+    let ctx = Arc::new(Context::new(
+        client.clone(),
+        settings,
+        patience,
+        claims,
+        metrics,
+    ));
+    let writers = (vms_writer, claims_writer);
+    let looks = looks(&client, &ctx, vms.clone(), writers, stop.clone());
+    let listed = async {
+        let _ = vms.wait_until_ready().await;
+        ctx.ready().await;
+        readiness.send_replace(Readiness::Leading);
+        std::future::pending::<()>().await;
+    };
+    let mut looks = std::pin::pin!(looks);
+    let looking = async {
+        while let Some(look) = looks.next().await {
+            if let Err(error) = look {
+                complain(&error);
+            }
+        }
+    };
+    let too_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        () = looking => {}
+        () = listed => {}
+        () = too_long => warn!("looks at VMs did not end in time"),
+    }
+    if stop.is_cancelled() {
+        Ok(())
+    } else {
+        Err(anyhow!("the watches ended by themselves"))
+    }
+}
+
+/// The stream of looks at VMs. Each of the three watches keeps what it brings
+/// where a look finds it; a change brings about a look at the VMs that care.
+fn looks(
+    client: &Client,
+    ctx: &Arc<Context>,
+    vms: reflector::Store<VirtualMachine>,
+    (vms_writer, claims_writer): (Writer<VirtualMachine>, Writer<PersistentVolumeClaim>),
+    stop: CancellationToken,
+) -> impl Stream<Item = Result<(ObjectRef<VirtualMachine>, Action), LookError>> + use<> {
+    let config = watcher::Config::default();
+    let vm_stream = watcher(Api::<VirtualMachine>::all(client.clone()), config.clone())
+        .default_backoff()
+        .modify(trim)
+        .reflect(vms_writer)
+        .applied_objects();
+    let claim_stream = watcher(
+        Api::<PersistentVolumeClaim>::all(client.clone()),
+        config.clone(),
+    )
+    .default_backoff()
+    .modify(trim)
+    .reflect(claims_writer)
+    .touched_objects();
+    let (for_claims, for_pods, for_index) = (ctx.clone(), ctx.clone(), ctx.clone());
+    let pod_stream = watcher(Api::<Pod>::all(client.clone()), config)
+        .default_backoff()
+        .map(move |event| {
+            if let Ok(event) = &event {
+                for_index.pods.apply(event);
+            }
+            event
+        })
+        .touched_objects();
+    Controller::for_stream(vm_stream, vms)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .watches_stream(claim_stream, move |claim| {
+            for_claims.after_claim(&claim.namespace().unwrap_or_default(), &claim.name_any())
+        })
+        .watches_stream(pod_stream, move |pod| for_pods.after_pod(&pod))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, retry, ctx.clone())
+}
+
+/// When to look again at a VM that could not be looked at.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is the controller's"
+)]
+fn retry(vm: Arc<VirtualMachine>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
+    let key = (vm.namespace().unwrap_or_default(), vm.name_any());
+    let after = ctx.retries.next(key);
+    let error = chain(error);
+    warn!(
+        namespace = vm.namespace(),
+        vm = vm.name_any(),
+        ?after,
+        error,
+        "a look at a VM failed"
+    );
+    Action::requeue(after)
+}
+
+fn complain(error: &LookError) {
+    use kube::runtime::controller::Error;
+    match error {
+        // Told by `retry`; a VM that is gone needs nothing.
+        Error::ReconcilerFailed(..) | Error::ObjectNotFound(_) => {}
+        Error::QueueError(_) | Error::RunnerError(_) => {
+            error!(error = chain(error), "a watch failed and is tried again");
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What nobody reads is not kept.
+fn trim<K: ResourceExt>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object
+        .annotations_mut()
+        .remove("kubectl.kubernetes.io/last-applied-configuration");
+}

@@ -1,0 +1,130 @@
+//! The conditions `Ready` and `Scheduled`: what keeps a guest from running.
+
+use coracle_api::names::RESOURCE_KVM;
+use coracle_api::vm::{ConditionReason, Phase, Termination};
+
+use super::Sources;
+use super::conditions::{Says, refused};
+use crate::cluster::apply::Outcome;
+use crate::cluster::decide::Stage;
+use crate::cluster::facts::{Container, PodFacts};
+
+/// Whether the guest runs.
+pub(super) fn ready(sources: &Sources<'_>, phase: Phase) -> Says {
+    match (sources.outcome, &sources.decision.stage) {
+        (Outcome::Refused(refusal), _) => Says::no(refusal.reason, refusal.message.clone()),
+        (Outcome::Created(pod), _) | (_, Stage::Live(pod)) => live(pod, phase),
+        (_, Stage::Refused(refusal)) => refused(refusal),
+        (_, Stage::Halted) => Says::no(ConditionReason::Halted, "spec.runPolicy is Halted"),
+        (
+            _,
+            Stage::Over {
+                termination, again, ..
+            },
+        ) => over(termination, again.is_some()),
+        (_, Stage::Leaving(pod)) => leaving(pod),
+        (_, Stage::Deleting) => Says::no(ConditionReason::Stopping, "the VM is being deleted"),
+        (_, Stage::Creating) => Says::no(ConditionReason::NoPod, "the pod is being created"),
+    }
+}
+
+fn live(pod: &PodFacts, phase: Phase) -> Says {
+    let name = &pod.name;
+    match (phase, &pod.container) {
+        (Phase::Running, Container::Running { ready: Some(_), .. }) => Says::yes("the guest runs"),
+        (Phase::Paused, _) => Says::no(
+            ConditionReason::Paused,
+            "the guest is paused, as the annotation coracle.dev/desired asks",
+        ),
+        (Phase::Running, _) => Says::no(
+            ConditionReason::GuestNotRunning,
+            format!(
+                "the guest's virtual CPUs stand still: kubectl exec {name} -- coracle-shim state \
+                 says why, kubectl logs {name} what came before"
+            ),
+        ),
+        (Phase::Scheduling, _) => waits_for_node(pod),
+        (_, container) => starting(pod, container),
+    }
+}
+
+fn starting(pod: &PodFacts, container: &Container) -> Says {
+    let name = &pod.name;
+    match (&pod.last_crash, container) {
+        (Some(crash), _) => Says::because(
+            crash.reason.clone(),
+            format!("{}; the node starts the VM again", crash.message),
+        ),
+        (None, Container::Waiting { reason, message }) if !message.is_empty() => Says::no(
+            ConditionReason::Starting,
+            format!("pod {name:?} does not start yet: {reason}: {message}"),
+        ),
+        (None, _) => Says::no(
+            ConditionReason::Starting,
+            format!("the node starts pod {name:?}"),
+        ),
+    }
+}
+
+fn over(termination: &Termination, again: bool) -> Says {
+    let more = if again { "; the VM starts again" } else { "" };
+    let message = format!("{}{more}", termination.message);
+    Says::because(termination.reason.clone(), message)
+}
+
+fn leaving(pod: &PodFacts) -> Says {
+    let name = &pod.name;
+    if pod.deleting || pod.life == crate::cluster::facts::Life::Alive {
+        let node = pod.node.as_deref().unwrap_or("none yet");
+        return Says::no(
+            ConditionReason::Stopping,
+            format!(
+                "pod {name:?} is being stopped. If this lasts, its node ({node}) may be lost: the \
+                 VM starts nowhere else until the node is back, or is known to be off and has \
+                 the taint node.kubernetes.io/out-of-service"
+            ),
+        );
+    }
+    Says::no(
+        ConditionReason::PreviousPodNotEnded,
+        format!(
+            "pod {name:?} is said to have failed, but its node has not confirmed that its \
+             container ended: the VM starts again once the pod is gone"
+        ),
+    )
+}
+
+/// Whether the pod is there and has a node.
+pub(super) fn scheduled(sources: &Sources<'_>) -> Says {
+    if let Outcome::Refused(refusal) = sources.outcome {
+        return Says::no(refusal.reason, refusal.message.clone());
+    }
+    let Some(pod) = sources.pod() else {
+        return Says::no(ConditionReason::NoPod, "there is no pod");
+    };
+    match &pod.node {
+        Some(node) => Says::yes(format!("pod {:?} is on node {node:?}", pod.name)),
+        None => waits_for_node(pod),
+    }
+}
+
+fn waits_for_node(pod: &PodFacts) -> Says {
+    let Some(why) = &pod.unschedulable else {
+        let message = format!("pod {:?} waits for a node", pod.name);
+        return Says::no(ConditionReason::Scheduling, message);
+    };
+    if why.contains(&format!("Insufficient {RESOURCE_KVM}")) {
+        return Says::no(
+            ConditionReason::KvmUnavailable,
+            format!(
+                "no node with room offers {RESOURCE_KVM}, a /dev/kvm that works: see what the \
+                 device plugin logs on the nodes, or set accelerator: Emulation. The scheduler \
+                 says: {why}"
+            ),
+        );
+    }
+    Says::no(
+        ConditionReason::Unschedulable,
+        format!("no node has room for the pod. The scheduler says: {why}"),
+    )
+}
