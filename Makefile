@@ -1,10 +1,10 @@
 # Coracle. `make` alone lists the targets; what a target does is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check crds images bench clean clean-cache
+.PHONY: help demo test e2e check crds images bench clean clean-cache
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Boot a VM from its manifest in a pod sandbox on this machine, and show what happened
 	@scripts/packages.sh build run guest
@@ -13,6 +13,10 @@ demo: ## Boot a VM from its manifest in a pod sandbox on this machine, and show 
 test: ## Run every test that this machine can run, and say what was skipped and why
 	@scripts/packages.sh build run guest test
 	@scripts/test.sh
+
+e2e: ## Test on a real Kubernetes of its own (KUBECONFIG=…: on that one; RUNTIME=debian: with Debian's containerd)
+	@scripts/packages.sh build run test e2e
+	@scripts/e2e.sh
 
 check: ## Format, lint, documentation, licences, generated files
 	@scripts/packages.sh build

@@ -37,18 +37,23 @@ busybox_image() {
     tar -C "$dir" -cf "$E2E/images/busybox.tar" manifest.json config.json layer.tar
 }
 
+# The loop devices on PATH, or on what is below it.
+loops_on() {
+    losetup --list --noheadings --output NAME,BACK-FILE |
+        awk -v path="$1" '$2 == path || index($2, path "/") == 1 {print $1}'
+}
+
 # Everything that outlives the namespaces: loop devices, cgroups, files.
 remove() {
-    local dir=$1 device hierarchy
-    losetup --list --noheadings --output NAME,BACK-FILE | grep -F "$dir/" | while read -r device _; do
+    local dir=$1 device upper hierarchy
+    for device in $(loops_on "$dir"); do
         # The kubelet puts a loop device of its own on a volume's device.
-        losetup --list --noheadings --output NAME,BACK-FILE | grep -E " $device\$" |
-            cut -d' ' -f1 | xargs --no-run-if-empty --max-args=1 losetup --detach || true
+        for upper in $(loops_on "$device"); do losetup --detach "$upper" || true; done
         losetup --detach "$device" || true
     done
-    for hierarchy in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts); do
+    while read -r hierarchy; do
         [[ ! -d $hierarchy/${dir##*/} ]] || find "$hierarchy/${dir##*/}" -depth -type d -exec rmdir {} +
-    done
+    done < <(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts)
     if [[ ${2:-} == keep-logs ]]; then
         find "$dir" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf --one-file-system {} +
     else
@@ -60,7 +65,7 @@ remove() {
 remove_leftovers() {
     local owner
     for owner in /tmp/coracle-e2e.*/owner; do
-        [[ -e $owner ]] && ! kill -0 "$(<"$owner")" 2>/dev/null || continue
+        if [[ ! -e $owner ]] || kill -0 "$(<"$owner")" 2>/dev/null; then continue; fi
         say "Removing what a killed run left in ${owner%/*}"
         remove "${owner%/*}"
     done
@@ -102,10 +107,12 @@ busybox_image "$(mktemp -d "$E2E/busybox.XXXX")"
 pause_image=coracle.dev/pause:$("$built/coracle" --version | cut -d' ' -f2)
 export pause_image
 
-command=("$(test_program)" "$@")
+# Tests wait more than they work.
+command=("$(test_program)" --test-threads 4 "$@")
 [[ ${1:-} != shell ]] || command=("${SHELL:-/bin/bash}" -i)
 say "Starting the cluster"
-export PATH=$programs:$PATH:$(realpath "$built") CORACLE_E2E=own
+bin=$(realpath "$built")
+export PATH=$programs:$PATH:$bin CORACLE_E2E=own RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 # The last process of the namespaces ends with the first of them, and that one
 # with this script, even when it is killed.
 setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \

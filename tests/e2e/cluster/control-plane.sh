@@ -1,6 +1,6 @@
 # The control plane: each run_ function becomes the program. As a real cluster
 # has it: RBAC, the node authorizer, a service account per controller.
-# shellcheck shell=bash
+# shellcheck shell=bash source=tests/e2e/cluster/lib.sh
 
 run_etcd() {
     # It lives for minutes and in memory: nothing to sync.
@@ -12,10 +12,10 @@ run_etcd() {
 
 run_apiserver() {
     exec kube-apiserver --etcd-servers=http://127.0.0.1:2379 \
-        --bind-address=0.0.0.0 --secure-port=6443 --advertise-address=$api_address \
+        --bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$api_address" \
         --cert-dir="$E2E/pki" --token-auth-file="$E2E/tokens" \
         --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
-        --service-cluster-ip-range=$service_subnet \
+        --service-cluster-ip-range="$service_subnet" \
         --service-account-issuer=https://kubernetes.default.svc \
         --service-account-key-file="$E2E/pki/service-accounts.key" \
         --service-account-signing-key-file="$E2E/pki/service-accounts.key" \

@@ -23,7 +23,7 @@ node_cgroup() { echo "/${E2E##*/}/$1"; }
 node_cgroups() {
     local hierarchy dir file
     dir=$(node_cgroup "$1")
-    for hierarchy in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts); do
+    while read -r hierarchy; do
         mkdir -p "$hierarchy$dir"
         # A cpuset (v1) begins empty, and takes no process then.
         for file in cpuset.cpus cpuset.mems; do
@@ -31,7 +31,7 @@ node_cgroups() {
             cat "$hierarchy/$file" >"$hierarchy${dir%/*}/$file"
             cat "$hierarchy/$file" >"$hierarchy$dir/$file"
         done
-    done
+    done < <(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts)
 }
 
 pod_subnet() { echo "10.244.${1#node}.0/24"; }
