@@ -1,1 +1,15 @@
+//! The controller on a real API server.
+//!
+//! kube-apiserver and etcd are real; there is no kubelet, no scheduler and no
+//! garbage collector: the test plays the node by writing pods' status. The
+//! programs come from `KUBE_BIN` or the cache that the cluster tests fill;
+//! without them every test says that it was skipped.
 
+mod claims;
+mod ends;
+mod fixture;
+mod leaders;
+mod life;
+mod node;
+mod refusals;
+mod server;

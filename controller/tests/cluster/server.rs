@@ -1,0 +1,194 @@
+//! etcd and kube-apiserver, for as long as this process lives.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use tempfile::TempDir;
+
+/// Whom a request is from: a token of the server's token file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who {
+    /// May do everything.
+    Admin,
+    /// May do what deploy/controller/rbac.yaml says.
+    Controller,
+}
+
+/// A running API server.
+pub(crate) struct Server {
+    url: String,
+    dir: TempDir,
+    // Held for its standard input: when that closes, however this process
+    // ends, the script kills what it started.
+    _keeper: Child,
+}
+
+/// Starts both programs, says so, and kills them once standard input closes.
+const KEEPER: &str = r#"
+set -u
+cd "$DIR"
+openssl genrsa -out sa.key 2048 2>/dev/null
+"$ETCD" --data-dir etcd --unsafe-no-fsync --listen-client-urls "http://127.0.0.1:$CLIENT" \
+  --advertise-client-urls "http://127.0.0.1:$CLIENT" --listen-peer-urls "http://127.0.0.1:$PEER" \
+  --initial-advertise-peer-urls "http://127.0.0.1:$PEER" \
+  --initial-cluster "default=http://127.0.0.1:$PEER" >etcd.log 2>&1 </dev/null &
+etcd=$!
+# The address is one for documentation: nothing is reached by it.
+"$APISERVER" --etcd-servers="http://127.0.0.1:$CLIENT" --secure-port="$PORT" --cert-dir=certs \
+  --bind-address=127.0.0.1 --advertise-address=192.0.2.1 --endpoint-reconciler-type=none \
+  --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=sa.key \
+  --service-account-signing-key-file=sa.key --service-cluster-ip-range=10.96.0.0/16 \
+  --token-auth-file=tokens --authorization-mode=RBAC --audit-policy-file=audit.yaml \
+  --audit-log-path=audit.log --audit-log-mode=blocking >apiserver.log 2>&1 </dev/null &
+apiserver=$!
+trap 'kill -9 $etcd $apiserver 2>/dev/null' EXIT
+echo started
+cat >/dev/null
+"#;
+
+/// Every write of the controller, one line each.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  users: [controller]
+  verbs: [create, update, patch, delete]
+- level: None
+";
+
+const TOKENS: &str =
+    "admin-token,admin,admin,system:masters\ncontroller-token,controller,controller\n";
+
+impl Server {
+    /// Starts one, or says why it cannot.
+    pub(crate) fn start() -> Result<Self, String> {
+        let etcd = program("etcd")?;
+        let apiserver = program("kube-apiserver")?;
+        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        for (name, text) in [("tokens", TOKENS), ("audit.yaml", AUDIT)] {
+            std::fs::write(dir.path().join(name), text).expect("the directory is ours");
+        }
+        let [port, client, peer] = ports();
+        let mut keeper = Command::new("bash")
+            .args(["-c", KEEPER])
+            .env("DIR", dir.path())
+            .env("ETCD", etcd)
+            .env("APISERVER", apiserver)
+            .env("PORT", &port)
+            .env("CLIENT", client)
+            .env("PEER", peer)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("bash: {error}"))?;
+        let mut line = String::new();
+        let stdout = keeper.stdout.take().expect("it is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the script says that it started");
+        Ok(Self {
+            url: format!("https://127.0.0.1:{port}"),
+            dir,
+            _keeper: keeper,
+        })
+    }
+
+    /// A client; it belongs to the runtime it is made in.
+    pub(crate) fn client(&self, who: Who) -> Client {
+        let token = match who {
+            Who::Admin => "admin-token",
+            Who::Controller => "controller-token",
+        };
+        let mut config = Config::new(self.url.parse().expect("a URL"));
+        config.accept_invalid_certs = true;
+        config.auth_info = AuthInfo {
+            token: Some(token.to_owned().into()),
+            ..AuthInfo::default()
+        };
+        Client::try_from(config).expect("a client")
+    }
+
+    /// Waits until the server answers that everything in it is ready.
+    pub(crate) async fn ready(&self) {
+        let client = self.client(Who::Admin);
+        let request = || {
+            let request = axum::http::Request::get("/readyz").body(vec![]);
+            request.expect("a request")
+        };
+        let ready = async {
+            while client.request_text(request()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let log = self.dir.path().join("apiserver.log");
+        if tokio::time::timeout(Duration::from_secs(120), ready)
+            .await
+            .is_err()
+        {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(20).collect();
+            panic!("the API server did not become ready:\n{}", tail.join("\n"));
+        }
+    }
+
+    /// The writes that the controller sent in a namespace: verb, resource and
+    /// subresource. Events are not counted.
+    pub(crate) fn writes(&self, namespace: &str) -> Vec<String> {
+        let log = std::fs::read_to_string(self.dir.path().join("audit.log"));
+        let log = log.unwrap_or_default();
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|entry| entry["objectRef"]["namespace"] == namespace)
+            .map(|entry| {
+                let object = &entry["objectRef"];
+                let word = |value: &serde_json::Value| value.as_str().unwrap_or("").to_owned();
+                let resource = word(&object["resource"]);
+                match word(&object["subresource"]).as_str() {
+                    "" => format!("{} {resource}", word(&entry["verb"])),
+                    sub => format!("{} {resource}/{sub}", word(&entry["verb"])),
+                }
+            })
+            .filter(|write| !write.ends_with(" events"))
+            .collect()
+    }
+}
+
+/// Three ports that are free now.
+fn ports() -> [String; 3] {
+    // All bound before any is let go, so that they differ.
+    let bound = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    bound.map(|listener| listener.local_addr().expect("bound").port().to_string())
+}
+
+fn program(name: &str) -> Result<PathBuf, String> {
+    if let Some(dir) = std::env::var_os("KUBE_BIN") {
+        let path = Path::new(&dir).join(name);
+        return found(&path).ok_or_else(|| format!("{} is not there", path.display()));
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
+        PathBuf::from,
+    );
+    let kubernetes = cache.join("coracle/kubernetes");
+    let mut dirs = std::fs::read_dir(&kubernetes)
+        .into_iter()
+        .flatten()
+        .flatten();
+    dirs.find_map(|dir| found(&dir.path().join(name)))
+        .ok_or_else(|| {
+            format!(
+                "no {name} in {}: run make e2e once, or set KUBE_BIN",
+                kubernetes.display()
+            )
+        })
+}
+
+fn found(path: &Path) -> Option<PathBuf> {
+    path.is_file().then(|| path.to_owned())
+}
