@@ -9,9 +9,18 @@ cd "$repo"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# Into the cache, from where the demo takes it.
+guest_disk() {
+    local work
+    work=$(mktemp -d)
+    demo/guest-disk.sh "$work/disk.img"
+    rm -rf "$work"
+}
+
 "$repo/scripts/build-images.sh"
 # The machine tests drive the programs as a user would.
 timed "Building the programs" cargo build --workspace --bins
+timed "Making the disk of the demo's guest" guest_disk
 timed "Building the tests" cargo test --workspace --no-run
 say "Running the tests (the log is shown when one fails)"
 # The whole output is kept; a line per test binary and every failure are shown.
