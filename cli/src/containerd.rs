@@ -8,6 +8,7 @@
 //! its configuration file on its command line, which only ours has.
 
 pub mod config;
+mod processes;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,16 +21,15 @@ use tokio::process::Command;
 use crate::cni::{self, CniError, Masquerade, PodCidr};
 use crate::cri::{Cri, CriError};
 use crate::paths::Paths;
-use crate::process::{self, ProcessError, ProcessId};
+use crate::process::{self, ProcessError};
 use config::{Config, Generation};
+pub use processes::shims;
+use processes::{clients, find, kubelet_of};
 
 /// A cold containerd answers within a second; a busy machine takes longer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often a starting containerd is asked whether it is ready.
 const POLL: Duration = Duration::from_millis(20);
-/// Sockets of kubelets' runtimes: a kubelet removes every pod sandbox it does
-/// not know of.
-const KUBELET_PROCESS: &str = "kubelet";
 /// Names the state directory that uses a containerd root.
 const ROOT_OWNER: &str = "coracle-state-dir";
 
@@ -221,50 +221,6 @@ pub async fn stop(paths: &Paths) {
     }
     let _ = std::fs::remove_file(socket(paths));
     let _ = std::fs::remove_file(paths.containerd_root().join(ROOT_OWNER));
-}
-
-fn find(config: &Path) -> Vec<ProcessId> {
-    let config = config.to_string_lossy();
-    process::find(|args| is_program(args, "containerd") && args.iter().any(|arg| *arg == *config))
-}
-
-fn clients(socket: &Path) -> Vec<ProcessId> {
-    let socket = socket.to_string_lossy();
-    process::find(|args| is_program(args, "ctr") && args.iter().any(|arg| *arg == *socket))
-}
-
-/// The shims of a containerd's containers.
-#[must_use]
-pub fn shims(socket: &Path) -> Vec<ProcessId> {
-    let socket = socket.to_string_lossy();
-    process::find(|args| {
-        args.first()
-            .is_some_and(|arg| arg.contains("containerd-shim"))
-            && args.iter().any(|arg| *arg == *socket)
-    })
-}
-
-fn is_program(args: &[String], name: &str) -> bool {
-    args.first()
-        .is_some_and(|program| Path::new(program).file_name().is_some_and(|f| f == name))
-}
-
-fn kubelet_of(socket: &Path) -> Option<ProcessId> {
-    let socket = socket.to_string_lossy().into_owned();
-    // A kubelet that names no endpoint takes it from its configuration file,
-    // where nearly always the default stands.
-    let is_default = [
-        "/run/containerd/containerd.sock",
-        "/var/run/containerd/containerd.sock",
-    ]
-    .contains(&socket.as_str());
-    process::find(|args| {
-        is_program(args, KUBELET_PROCESS) && {
-            let named: Vec<_> = args.iter().filter(|arg| arg.contains(".sock")).collect();
-            named.iter().any(|arg| arg.ends_with(&socket)) || (named.is_empty() && is_default)
-        }
-    })
-    .pop()
 }
 
 async fn start(

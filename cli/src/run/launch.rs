@@ -130,8 +130,7 @@ impl<'a> Launch<'a> {
             0 => "no claims".to_owned(),
             _ => attached.keys().cloned().collect::<Vec<_>>().join(", "),
         };
-        let attached = stages.run("volumes", "attaching", work, note).await;
-        self.attached = match attached {
+        self.attached = match stages.run("volumes", "attaching", work, note).await {
             Err(error) if error.is_usage() => Err(error).config()?,
             attached => attached.host()?,
         };
@@ -280,22 +279,14 @@ impl<'a> Launch<'a> {
         let work = async {
             let paths = self.context.paths;
             let mut had = Vec::new();
-            if self.options.containerd.is_none() {
-                let pause = Plan::pause_image(self.options, paths);
-                had.push(
-                    self.interrupts
-                        .leave(images::ensure(containerd, &pause))
-                        .await?
-                        .host()?,
-                );
-            }
+            // Whose containerd it is decides what its sandboxes are made from.
+            let pause = Plan::pause_image(self.options, paths);
+            let pause = self.options.containerd.is_none().then_some(pause);
             let vm = self.plan.vm_image(self.options, paths);
-            had.push(
-                self.interrupts
-                    .leave(images::ensure(containerd, &vm))
-                    .await?
-                    .host()?,
-            );
+            for image in pause.into_iter().chain([vm]) {
+                let there = images::ensure(containerd, &image);
+                had.push(self.interrupts.leave(there).await?.host()?);
+            }
             Ok::<_, Failure>(had)
         };
         let note = |had: &Vec<Had>| {
