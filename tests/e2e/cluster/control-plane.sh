@@ -36,6 +36,12 @@ run_scheduler() {
         --leader-elect=false --bind-address=127.0.0.1 --authentication-skip-lookup
 }
 
+# Coracle's controller as a program, with no right but those of its account.
+run_controller() {
+    export POD_NAMESPACE=coracle-system KUBECONFIG=$E2E/run/coracle.kubeconfig
+    exec coracle-controller --listen 127.0.0.1:8080
+}
+
 # The users of the cluster, each with a password of its own.
 write_tokens() {
     local line
@@ -48,12 +54,14 @@ system:kube-scheduler,scheduler
 system:kube-proxy,proxy
 system:node:node1,node1,system:nodes
 system:node:node2,node2,system:nodes
+system:serviceaccount:coracle-system:coracle-controller,coracle
 USERS
     chmod 0600 "$E2E/tokens"
     kubeconfig admin "$E2E/kubeconfig"
     kubeconfig system:kube-controller-manager "$E2E/run/controllers.kubeconfig"
     kubeconfig system:kube-scheduler "$E2E/run/scheduler.kubeconfig"
     kubeconfig system:kube-proxy "$E2E/run/proxy.kubeconfig"
+    kubeconfig system:serviceaccount:coracle-system:coracle-controller "$E2E/run/coracle.kubeconfig"
     kubeconfig system:node:node1 "$E2E/run/node1.kubeconfig"
     kubeconfig system:node:node2 "$E2E/run/node2.kubeconfig"
 }

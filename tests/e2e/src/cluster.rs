@@ -113,6 +113,27 @@ impl Cluster {
         Ok(Some(node))
     }
 
+    /// The node, and the controller with the rights that it is installed with.
+    ///
+    /// # Errors
+    /// When the controller does not start.
+    pub async fn node_with_controller(&self) -> anyhow::Result<Option<Node>> {
+        static STARTED: OnceCell<()> = OnceCell::const_new();
+        let Some(node) = self.node() else {
+            return Ok(None);
+        };
+        let start = || async {
+            for file in ["device-plugin/namespace.yaml", "controller/rbac.yaml"] {
+                let file = repository().join("deploy").join(file);
+                let file = file.display().to_string();
+                self.kubectl.run(&["apply", "-f", &file]).await?;
+            }
+            node.start(Component::Controller).await
+        };
+        STARTED.get_or_try_init(start).await?;
+        Ok(Some(node))
+    }
+
     /// For a test that lets others run beside it.
     pub async fn shared(&self) -> RwLockReadGuard<'static, ()> {
         OCCUPIED.read().await

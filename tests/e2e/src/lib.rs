@@ -8,6 +8,7 @@
 
 mod cluster;
 mod kubectl;
+mod machine;
 mod namespace;
 mod node;
 mod pod;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use kubectl::{Called, Kubectl};
+pub use machine::{Machine, condition};
 pub use namespace::Namespace;
 pub use node::{Component, KVM_COUNT, Node};
 pub use pod::{PodFacts, plain_pod};

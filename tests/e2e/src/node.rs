@@ -28,6 +28,8 @@ pub enum Component {
     Containerd,
     /// Our device plugin, as a program of the node.
     DevicePlugin,
+    /// Our controller, with the rights of its service account.
+    Controller,
 }
 
 impl Component {
@@ -38,6 +40,7 @@ impl Component {
             Self::Kubelet => "kubelet",
             Self::Containerd => "containerd",
             Self::DevicePlugin => "device_plugin",
+            Self::Controller => "controller",
         }
     }
 }

@@ -96,6 +96,11 @@ impl VmPod {
         Ok(Self { name, pods })
     }
 
+    /// The handle of a pod that its controller made.
+    pub(crate) fn existing(name: String, pods: Api<Pod>) -> Self {
+        Self { name, pods }
+    }
+
     /// The pod as it is.
     ///
     /// # Errors
@@ -174,6 +179,18 @@ impl VmPod {
             bail!("the watch ended before the pod")
         };
         timeout(PATIENCE, last).await.context("it is not gone")?
+    }
+
+    /// Waits until it is gone.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub async fn gone(&self) -> anyhow::Result<()> {
+        wait_for(&self.pods, &self.name, "gone", |pod: Option<&Pod>| {
+            pod.is_none()
+        })
+        .await?;
+        Ok(())
     }
 
     /// Waits for its end, and returns it with its termination message.

@@ -1,6 +1,8 @@
 //! Coracle on a real Kubernetes: API server, scheduler, kubelet, containerd.
 
+mod controller;
 mod definition;
 mod device_plugin;
+mod outages;
 mod refused;
 mod vm_pod;
