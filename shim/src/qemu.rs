@@ -1,7 +1,7 @@
 //! qemu's command line: a pure function of the machine description and of what
 //! was found in the pod.
 //!
-//! One struct per switch, its fields spelled as qemu spells them; [`Switch`]
+//! One struct per switch, its fields spelled as qemu spells them; `Switch`
 //! renders them. Nothing here looks at the world, and nothing here can fail:
 //! what can be wrong is found by [`crate::prepare`]. What comes from a manifest
 //! goes into JSON or has its commas doubled, so that a value is never read as

@@ -48,7 +48,7 @@ use crate::types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
     "!has(self.bus) || self.bus != 'Usb' || !has(self.blockSize)"
 ).message("blockSize has no effect on bus Usb: choose Virtio, Scsi or Sata").field_path(".blockSize"))]
 pub struct Disk {
-    /// Unique in the VM; the device's name in the pod is /dev/coracle/<name>.
+    /// Unique in the VM; the device's name in the pod is /dev/coracle/ and the name.
     #[schemars(
         length(min = 1, max = 50),
         regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
