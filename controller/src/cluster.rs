@@ -13,10 +13,11 @@
 //! No two pods of one VM that could both write. A pod's name holds its
 //! incarnation and can be created once; the next one is created only when the
 //! API server, not a cache, says that the last one is gone, or when its
-//! kubelet reported every container terminated. The assumption: a request to
-//! create a pod is not delivered after its sender lost the lease *and* a later
-//! leader's pod of the same name came and went. Requests are given up after
-//! ten seconds, which is less than a lease holds.
+//! kubelet reported every container terminated. The assumption: a request that
+//! a leader sent has arrived when the next leader begins, or never does. A
+//! leader sends none once its lease is ten seconds old, and the next one waits
+//! for fifteen. Where the assumption fails there is the claim itself: use
+//! `ReadWriteOncePod`, and the shim opens block devices exclusively.
 
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub mod by_claim;
 pub mod context;
 pub mod decide;
 pub mod facts;
+pub mod gate;
 pub mod http;
 pub mod index;
 mod lead;
@@ -46,7 +48,10 @@ pub mod reconcile;
 pub mod refusal;
 pub mod retries;
 pub mod status;
+#[cfg(test)]
+mod testing;
 
+use context::Term;
 use http::Readiness;
 use lease::{Candidate, Election};
 use metrics::Metrics;
@@ -61,7 +66,7 @@ pub struct Options {
     pub image: String,
     /// How replicas agree on who leads.
     pub election: Election,
-    /// See [`context::Context::patience`].
+    /// See [`Term::patience`].
     pub patience: Duration,
     /// Where `/metrics` and its like are served.
     pub listener: TcpListener,
@@ -98,7 +103,14 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
         () = stop.cancelled() => return Ok(()),
         Some(ended) = tasks.join_next() => return Err(early(ended)),
     }
-    let leading = lead::lead(client, settings, patience, metrics, readiness, stop);
+    let term = Term {
+        client,
+        settings,
+        patience,
+        tenure: candidate.tenure(),
+        metrics,
+    };
+    let leading = lead::lead(term, readiness, stop);
     let ended = tokio::select! {
         ended = leading => ended,
         lost = candidate.keep() => return Err(lost.into()),

@@ -70,6 +70,12 @@ pub enum ApplyError {
         /// What it said.
         source: Box<kube::Error>,
     },
+    /// This replica may have lost the lease without knowing.
+    #[error("pod {pod:?} is not created: this replica's lease has run out")]
+    NotLeading {
+        /// Which pod.
+        pod: String,
+    },
     /// It did not answer.
     #[error("no answer within {} s to the creation of pod {pod:?}", CREATE_DEADLINE.as_secs())]
     NoAnswer {
@@ -101,10 +107,13 @@ async fn create(
         .iter()
         .map(|(claim, holders)| (claim.clone(), holders.clone()))
         .collect();
+    if !ctx.term.tenure.holds() {
+        return Err(ApplyError::NotLeading { pod: name });
+    }
     if ctx.pods.reserve(pod, &holders, now).is_err() {
         return Ok(Outcome::Moved);
     }
-    ctx.metrics.wrote("create", "pods");
+    ctx.term.metrics.wrote("create", "pods");
     let api = ctx.pods_in(namespace);
     let params = PostParams::default();
     let answer = tokio::time::timeout(CREATE_DEADLINE, api.create(&params, pod)).await;
@@ -164,22 +173,22 @@ async fn taken(
     }))
 }
 
-/// Asks for the deletion of that very pod, with its own grace period.
+/// Asks for the deletion of that very pod, with its own grace period, if it is
+/// still as it was judged. A pod that got a final phase meanwhile would lose
+/// its object at once, and with it the sign that its guest may yet run.
 async fn delete(ctx: &Context, pod: &PodFacts, namespace: &str) -> Result<Outcome, ApplyError> {
-    ctx.metrics.wrote("delete", "pods");
+    ctx.term.metrics.wrote("delete", "pods");
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: pod.uid.clone(),
-            resource_version: None,
+            resource_version: pod.version.clone(),
         }),
         ..DeleteParams::default()
     };
     match ctx.pods_in(namespace).delete(&pod.name, &params).await {
         Ok(_) => Ok(Outcome::Done),
-        // Gone, or another pod by now: the watch is about to say so.
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
-            Ok(Outcome::Done)
-        }
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Outcome::Done),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Outcome::Moved),
         Err(error) => Err(failed("delete", &pod.name)(error)),
     }
 }
@@ -190,7 +199,7 @@ async fn set_desired(
     desired: &str,
     namespace: &str,
 ) -> Result<Outcome, ApplyError> {
-    ctx.metrics.wrote("patch", "pods");
+    ctx.term.metrics.wrote("patch", "pods");
     let patch = json!({"metadata": {
         "uid": pod.uid,
         "annotations": {ANNOTATION_DESIRED: desired}
@@ -220,7 +229,7 @@ pub async fn write_status(
     vm: &VirtualMachine,
     status: &VirtualMachineStatus,
 ) -> Result<bool, kube::Error> {
-    ctx.metrics.wrote("patch", "virtualmachines/status");
+    ctx.term.metrics.wrote("patch", "virtualmachines/status");
     let name = vm.name_any();
     let patch = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

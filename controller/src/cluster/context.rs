@@ -1,5 +1,6 @@
 //! What every reconciliation has at hand.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::vm::VirtualMachine;
@@ -9,7 +10,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 
 use super::by_claim::ByClaim;
+use super::gate::Gate;
 use super::index::PodIndex;
+use super::lease::Tenure;
 use super::metrics::Metrics;
 use super::retries::Retries;
 use crate::Settings;
@@ -18,8 +21,8 @@ use crate::Settings;
 /// applies, and the reporter of its events.
 pub const MANAGER: &str = "coracle-controller";
 
-/// What every reconciliation has at hand.
-pub struct Context {
+/// What a leader begins with.
+pub struct Term {
     /// The API server.
     pub client: Client,
     /// What the administrator decided.
@@ -27,18 +30,30 @@ pub struct Context {
     /// How long the steps between a new pod and a running guest may take
     /// before each is worth a write of its own: see `status::due`.
     pub patience: Duration,
+    /// How long this replica leads.
+    pub tenure: Arc<Tenure>,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+}
+
+/// What every reconciliation has at hand.
+pub struct Context {
+    /// What was there from the beginning.
+    pub term: Term,
     /// The pods that matter.
     pub pods: PodIndex,
     /// The claims, without their managed fields.
     pub claims: Store<PersistentVolumeClaim>,
+    /// Opens when all claims have been listed.
+    pub claims_listed: Gate,
+    /// Opens when all VMs have been listed.
+    pub vms_listed: Gate,
     /// The VMs that name a claim.
     pub users: ByClaim,
     /// The VMs that wait for somebody else to stop using a claim.
     pub waiting: ByClaim,
     /// How long VMs wait that could not be looked at.
     pub retries: Retries,
-    /// Counters and histograms.
-    pub metrics: Metrics,
     /// Where events go.
     pub recorder: Recorder,
 }
@@ -46,24 +61,17 @@ pub struct Context {
 impl Context {
     /// A context of a controller that has seen nothing yet.
     #[must_use]
-    pub fn new(
-        client: Client,
-        settings: Settings,
-        patience: Duration,
-        claims: Store<PersistentVolumeClaim>,
-        metrics: Metrics,
-    ) -> Self {
-        let recorder = Recorder::new(client.clone(), Reporter::from(MANAGER));
+    pub fn new(term: Term, claims: Store<PersistentVolumeClaim>) -> Self {
+        let recorder = Recorder::new(term.client.clone(), Reporter::from(MANAGER));
         Self {
-            client,
-            settings,
-            patience,
+            term,
             pods: PodIndex::default(),
             claims,
+            claims_listed: Gate::default(),
+            vms_listed: Gate::default(),
             users: ByClaim::default(),
             waiting: ByClaim::default(),
             retries: Retries::default(),
-            metrics,
             recorder,
         }
     }
@@ -71,20 +79,19 @@ impl Context {
     /// Returns once pods and claims have been listed.
     pub async fn ready(&self) {
         self.pods.ready().await;
-        // An error means that the controller is ending.
-        let _ = self.claims.wait_until_ready().await;
+        self.claims_listed.opened().await;
     }
 
     /// The VMs of a namespace.
     #[must_use]
     pub fn vms_in(&self, namespace: &str) -> Api<VirtualMachine> {
-        Api::namespaced(self.client.clone(), namespace)
+        Api::namespaced(self.term.client.clone(), namespace)
     }
 
     /// The pods of a namespace.
     #[must_use]
     pub fn pods_in(&self, namespace: &str) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), namespace)
+        Api::namespaced(self.term.client.clone(), namespace)
     }
 
     /// The VMs to look at again after a claim changed.

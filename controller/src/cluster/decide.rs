@@ -23,6 +23,8 @@ use crate::{Settings, pod};
 
 /// A refusal for which no event may come is looked at again after this long.
 const RECHECK: SignedDuration = SignedDuration::from_secs(30);
+/// When to look again once the status has been written.
+const SOON: SignedDuration = SignedDuration::from_millis(200);
 /// The first pause before a VM that failed starts again; it doubles.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 /// The longest pause.
@@ -226,6 +228,10 @@ fn next(
     match again(o, termination, pod) {
         Again::Never => over(None),
         Again::At(at) if at > now => over(Some(at)).recheck(at.duration_since(now)),
+        // The pod is the only witness until the status has its account.
+        Again::At(_) | Again::Now if pod.is_some() && !recorded(o, termination) => {
+            over(Some(now)).recheck(SOON)
+        }
         Again::At(_) | Again::Now => match pod {
             Some(pod) if !pod.deleting => Decision {
                 act: Act::Delete(pod.clone(), DeleteReason::Replaced),
@@ -273,12 +279,21 @@ fn again(o: &Observation, termination: &Termination, pod: Option<&Arc<PodFacts>>
     }
 }
 
+/// Whether the VM's status tells of this end.
+fn recorded(o: &Observation, termination: &Termination) -> bool {
+    let status = o.vm.status.as_ref();
+    let last = status.and_then(|status| status.last_termination.as_ref());
+    last.is_some_and(|last| {
+        (last.incarnation, &last.at) == (termination.incarnation, &termination.at)
+    })
+}
+
 /// How many pods in a row ended soon after they started, with this one.
 #[must_use]
 pub fn failures(o: &Observation, termination: &Termination, pod: Option<&Arc<PodFacts>>) -> u32 {
     let status = o.vm.status.as_ref();
     let counted = status.and_then(|status| status.failures).unwrap_or(0);
-    let known = status.and_then(|status| status.last_termination.as_ref()) == Some(termination);
+    let known = recorded(o, termination);
     match Cause::of(termination) {
         Cause::Asked | Cause::GuestOff => 0,
         _ if known && counted > 0 => counted,

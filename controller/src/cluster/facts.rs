@@ -29,6 +29,8 @@ pub struct PodFacts {
     pub name: String,
     /// Its uid; not there for a pod whose creation is under way.
     pub uid: Option<String>,
+    /// Which version of the pod this is known from.
+    pub version: Option<String>,
     /// Which of the VM's pods it is.
     pub incarnation: i64,
     /// When it was created.
@@ -161,6 +163,7 @@ impl PodFacts {
         Some(Self {
             incarnation,
             uid: pod.metadata.uid.clone(),
+            version: pod.metadata.resource_version.clone(),
             created_at: time(pod.metadata.creation_timestamp.as_ref()),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),

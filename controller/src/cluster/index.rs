@@ -15,9 +15,9 @@ use coracle_block::claim::{Holder, volume_name};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
-use tokio::sync::watch;
 
 use super::facts::PodFacts;
+use super::gate::Gate;
 
 /// How long an entry made by this process counts before the watch has shown
 /// it. The watch lags by milliseconds; a minute means it never will.
@@ -57,22 +57,12 @@ struct Namespace {
 }
 
 /// The index; cheap to share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PodIndex {
     namespaces: Mutex<HashMap<String, Namespace>>,
     /// What a list under way has shown: namespace, name, pod.
     listing: Mutex<Vec<(String, String, Entry)>>,
-    ready: watch::Sender<bool>,
-}
-
-impl Default for PodIndex {
-    fn default() -> Self {
-        Self {
-            namespaces: Mutex::default(),
-            listing: Mutex::default(),
-            ready: watch::Sender::new(false),
-        }
-    }
+    listed: Gate,
 }
 
 impl PodIndex {
@@ -97,11 +87,12 @@ impl PodIndex {
 
     /// Returns once the first list is in.
     pub async fn ready(&self) {
-        // An error means that the sender is gone, and it lives in `self`.
-        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+        self.listed.opened().await;
     }
 
-    /// The pods that a VM owns.
+    /// The pods that a VM owns. One that is only reserved is none yet: if the
+    /// answer to its creation was lost, the creation is tried again, and finds
+    /// the name taken or not.
     #[must_use]
     pub fn of(&self, namespace: &str, owner: &Owner, now: Timestamp) -> Vec<Arc<PodFacts>> {
         let namespaces = lock(&self.namespaces);
@@ -113,6 +104,7 @@ impl PodIndex {
             .filter_map(|name| namespace.pods.get(name))
             .filter(|entry| entry.counts(now))
             .filter_map(|entry| entry.facts.clone())
+            .filter(|facts| facts.uid.is_some())
             .collect()
     }
 
@@ -228,7 +220,7 @@ impl PodIndex {
         }
         *namespaces = fresh;
         drop(namespaces);
-        self.ready.send_replace(true);
+        self.listed.open();
     }
 }
 

@@ -10,17 +10,16 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::context::Context;
+use super::context::{Context, Term};
+use super::gate::Gate;
 use super::http::Readiness;
-use super::metrics::Metrics;
 use super::reconcile::{ReconcileError, reconcile};
-use crate::Settings;
 
 /// How many VMs are looked at side by side.
 const CONCURRENCY: u16 = 16;
@@ -31,28 +30,19 @@ type LookError = kube::runtime::controller::Error<ReconcileError, watcher::Error
 
 /// Leads until `stop`, and then lets the looks under way end.
 pub(super) async fn lead(
-    client: Client,
-    settings: Settings,
-    patience: Duration,
-    metrics: Metrics,
+    term: Term,
     readiness: watch::Sender<Readiness>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     readiness.send_replace(Readiness::Listing);
     let (claims, claims_writer) = reflector::store();
     let (vms, vms_writer) = reflector::store();
-    metrics.leads(vms.clone());
-    let ctx = Arc::new(Context::new(
-        client.clone(),
-        settings,
-        patience,
-        claims,
-        metrics,
-    ));
+    term.metrics.leads(vms.clone());
+    let ctx = Arc::new(Context::new(term, claims));
     let writers = (vms_writer, claims_writer);
-    let looks = looks(&client, &ctx, vms.clone(), writers, stop.clone());
+    let looks = looks(&ctx, vms.clone(), writers, stop.clone());
     let listed = async {
-        let _ = vms.wait_until_ready().await;
+        ctx.vms_listed.opened().await;
         ctx.ready().await;
         readiness.send_replace(Readiness::Leading);
         std::future::pending::<()>().await;
@@ -84,17 +74,19 @@ pub(super) async fn lead(
 /// The stream of looks at VMs. Each of the three watches keeps what it brings
 /// where a look finds it; a change brings about a look at the VMs that care.
 fn looks(
-    client: &Client,
     ctx: &Arc<Context>,
     vms: reflector::Store<VirtualMachine>,
     (vms_writer, claims_writer): (Writer<VirtualMachine>, Writer<PersistentVolumeClaim>),
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<(ObjectRef<VirtualMachine>, Action), LookError>> + use<> {
+    let client = &ctx.term.client;
     let config = watcher::Config::default();
+    let (vms_ctx, claims_ctx, pods_ctx) = (ctx.clone(), ctx.clone(), ctx.clone());
     let vm_stream = watcher(Api::<VirtualMachine>::all(client.clone()), config.clone())
         .default_backoff()
         .modify(trim)
         .reflect(vms_writer)
+        .map(move |event| listed(event, &vms_ctx.vms_listed))
         .applied_objects();
     let claim_stream = watcher(
         Api::<PersistentVolumeClaim>::all(client.clone()),
@@ -103,13 +95,14 @@ fn looks(
     .default_backoff()
     .modify(trim)
     .reflect(claims_writer)
+    .map(move |event| listed(event, &claims_ctx.claims_listed))
     .touched_objects();
-    let (for_claims, for_pods, for_index) = (ctx.clone(), ctx.clone(), ctx.clone());
+    let (for_claims, for_pods) = (ctx.clone(), ctx.clone());
     let pod_stream = watcher(Api::<Pod>::all(client.clone()), config)
         .default_backoff()
         .map(move |event| {
             if let Ok(event) = &event {
-                for_index.pods.apply(event);
+                pods_ctx.pods.apply(event);
             }
             event
         })
@@ -122,6 +115,17 @@ fn looks(
         .watches_stream(pod_stream, move |pod| for_pods.after_pod(&pod))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, retry, ctx.clone())
+}
+
+/// Opens the gate behind the end of a list.
+fn listed<K>(
+    event: watcher::Result<watcher::Event<K>>,
+    gate: &Gate,
+) -> watcher::Result<watcher::Event<K>> {
+    if matches!(event, Ok(watcher::Event::InitDone)) {
+        gate.open();
+    }
+    event
 }
 
 /// When to look again at a VM that could not be looked at.

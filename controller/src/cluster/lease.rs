@@ -8,6 +8,7 @@
 //! of two machines and takes an expired lease without naming a version, which
 //! is why this is here.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -107,6 +108,30 @@ fn written(old: &LeaseSpec, election: &Election, take: bool, now: Timestamp) -> 
     }
 }
 
+/// How long this replica leads without another renewal. Asked right before a
+/// pod is created: a process that was stopped and goes on long after must not
+/// send what it was about to send.
+#[derive(Debug)]
+pub struct Tenure(Mutex<Instant>);
+
+impl Tenure {
+    /// A tenure that ends then.
+    #[must_use]
+    pub fn until(end: Instant) -> Self {
+        Self(Mutex::new(end))
+    }
+
+    /// Whether this replica leads now.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        Instant::now() < *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend(&self, end: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+}
+
 /// A candidate, and the leader once [`Candidate::win`] returned.
 pub struct Candidate {
     api: Api<Lease>,
@@ -114,6 +139,7 @@ pub struct Candidate {
     /// The lease as last seen, and since when it looks so.
     seen: Option<(Lease, Instant)>,
     renewed: Instant,
+    tenure: Arc<Tenure>,
 }
 
 impl Candidate {
@@ -126,7 +152,14 @@ impl Candidate {
             election,
             seen: None,
             renewed: Instant::now(),
+            tenure: Arc::new(Tenure::until(Instant::now())),
         }
+    }
+
+    /// How long this replica leads.
+    #[must_use]
+    pub fn tenure(&self) -> Arc<Tenure> {
+        self.tenure.clone()
     }
 
     /// Returns once this replica leads.
@@ -237,6 +270,7 @@ impl Candidate {
     /// count from when it arrived.
     fn held(&mut self, lease: Lease, sent: Instant) -> String {
         self.renewed = sent;
+        self.tenure.extend(sent + self.election.deadline);
         self.seen = Some((lease, sent));
         self.election.identity.clone()
     }

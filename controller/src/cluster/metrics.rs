@@ -26,7 +26,7 @@ pub struct Metrics {
     writes: Family<Labels, Counter>,
     transitions: Histograms,
     reconciles: Histograms,
-    errors: Family<Labels, Counter>,
+    errors: Counter,
     leading: Gauge,
     vms: VmsByPhase,
 }
@@ -39,7 +39,7 @@ impl Default for Metrics {
             writes: Family::default(),
             transitions: Family::new_with_constructor(seconds_to_minutes),
             reconciles: Family::new_with_constructor(milliseconds_to_seconds),
-            errors: Family::default(),
+            errors: Counter::default(),
             leading: Gauge::default(),
             vms: VmsByPhase::default(),
         };
@@ -108,7 +108,7 @@ impl Metrics {
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
         if !ok {
-            self.errors.get_or_create(&vec![]).inc();
+            self.errors.inc();
         }
     }
 

@@ -57,7 +57,9 @@ pub async fn reconcile(
     let started = Instant::now();
     let key = (vm.namespace().unwrap_or_default(), vm.name_any());
     let looked = look(vm, &ctx, Timestamp::now()).await;
-    ctx.metrics.reconciled(started.elapsed(), looked.is_ok());
+    ctx.term
+        .metrics
+        .reconciled(started.elapsed(), looked.is_ok());
     if looked.is_ok() {
         ctx.retries.forget(&key);
     }
@@ -70,7 +72,7 @@ async fn look(
     now: Timestamp,
 ) -> Result<Action, ReconcileError> {
     let mut seen = observe(ctx, vm, now);
-    let mut decision = decide(&seen, &ctx.settings, now);
+    let mut decision = decide(&seen, &ctx.term.settings, now);
     if matches!(decision.act, Act::Create(_)) {
         let confirmed = confirm(ctx, seen, now).await;
         let confirmed = confirmed.map_err(|source| ReconcileError::Confirm {
@@ -79,7 +81,7 @@ async fn look(
         let Some(fresh) = confirmed else {
             return Ok(Action::await_change());
         };
-        decision = decide(&fresh, &ctx.settings, now);
+        decision = decide(&fresh, &ctx.term.settings, now);
         seen = fresh;
     }
     let outcome = apply(ctx, &seen, &decision.act, now).await?;
@@ -137,7 +139,7 @@ async fn report(
         seen,
         decision,
         outcome,
-        settings: &ctx.settings,
+        settings: &ctx.term.settings,
         now,
     };
     let of_act = notes::of_act(&decision.act, outcome);
@@ -148,7 +150,7 @@ async fn report(
     let age = sources
         .pod()
         .map(|pod| now.duration_since(pod.created_at).max(SignedDuration::ZERO));
-    let patience = SignedDuration::try_from(ctx.patience).unwrap_or_default();
+    let patience = SignedDuration::try_from(ctx.term.patience).unwrap_or_default();
     let (later, of_status) = match due(old, new, age, patience) {
         Due::Nothing => (None, None),
         Due::Later(after) => (Some(after), None),
@@ -159,7 +161,7 @@ async fn report(
             })?;
             if written {
                 log(&seen.vm, &new);
-                ctx.metrics.entered(old, &new);
+                ctx.term.metrics.entered(old, &new);
                 (None, notes::of_status(old, &new))
             } else {
                 (Some(MOVED), None)

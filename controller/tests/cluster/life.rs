@@ -53,7 +53,12 @@ async fn from_object_to_running_vm_it_takes_three_writes() {
             "{type_:?}"
         );
     }
-    let writes = f.server.writes(&f.namespace);
+
+    // One write more, to know where the count ends.
+    f.patch_vm("web", json!({"spec": {"runPolicy": "Halted"}}))
+        .await;
+    f.until_deleting("web-1").await;
+    let writes = f.server.writes_before("delete pods", &f.namespace).await;
     assert_eq!(writes.len(), 3, "{writes:?}");
     assert_eq!(writes[0], "create pods");
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use kube::config::AuthInfo;
 use kube::{Client, Config};
-use tempfile::TempDir;
 
 /// Whom a request is from: a token of the server's token file.
 #[derive(Clone, Copy, Debug)]
@@ -22,16 +21,17 @@ pub(crate) enum Who {
 /// A running API server.
 pub(crate) struct Server {
     url: String,
-    dir: TempDir,
+    dir: PathBuf,
     // Held for its standard input: when that closes, however this process
     // ends, the script kills what it started.
     _keeper: Child,
 }
 
-/// Starts both programs, says so, and kills them once standard input closes.
+/// Starts both programs, says so, and kills them once standard input closes,
+/// which it does however the process ends.
 const KEEPER: &str = r#"
 set -u
-cd "$DIR"
+cd "$DIR" || exit
 openssl genrsa -out sa.key 2048 2>/dev/null
 "$ETCD" --data-dir etcd --unsafe-no-fsync --listen-client-urls "http://127.0.0.1:$CLIENT" \
   --advertise-client-urls "http://127.0.0.1:$CLIENT" --listen-peer-urls "http://127.0.0.1:$PEER" \
@@ -46,7 +46,7 @@ etcd=$!
   --token-auth-file=tokens --authorization-mode=RBAC --audit-policy-file=audit.yaml \
   --audit-log-path=audit.log --audit-log-mode=blocking >apiserver.log 2>&1 </dev/null &
 apiserver=$!
-trap 'kill -9 $etcd $apiserver 2>/dev/null' EXIT
+trap 'exec 2>/dev/null; kill -9 $etcd $apiserver; wait; rm -rf "$DIR"' EXIT
 echo started
 cat >/dev/null
 "#;
@@ -70,14 +70,16 @@ impl Server {
     pub(crate) fn start() -> Result<Self, String> {
         let etcd = program("etcd")?;
         let apiserver = program("kube-apiserver")?;
+        // The script removes it: a static is never dropped.
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let dir = dir.keep();
         for (name, text) in [("tokens", TOKENS), ("audit.yaml", AUDIT)] {
-            std::fs::write(dir.path().join(name), text).expect("the directory is ours");
+            std::fs::write(dir.join(name), text).expect("the directory is ours");
         }
         let [port, client, peer] = ports();
         let mut keeper = Command::new("bash")
             .args(["-c", KEEPER])
-            .env("DIR", dir.path())
+            .env("DIR", &dir)
             .env("ETCD", etcd)
             .env("APISERVER", apiserver)
             .env("PORT", &port)
@@ -126,7 +128,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let log = self.dir.path().join("apiserver.log");
+        let log = self.dir.join("apiserver.log");
         if tokio::time::timeout(Duration::from_secs(120), ready)
             .await
             .is_err()
@@ -137,10 +139,27 @@ impl Server {
         }
     }
 
+    /// The writes that the controller sent in a namespace before this one.
+    pub(crate) async fn writes_before(&self, last: &str, namespace: &str) -> Vec<String> {
+        // The server answers first and logs then.
+        let logged = async {
+            loop {
+                let mut writes = self.writes(namespace);
+                if let Some(end) = writes.iter().position(|write| write == last) {
+                    writes.truncate(end);
+                    return writes;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let logged = tokio::time::timeout(crate::fixture::PATIENCE, logged).await;
+        logged.expect("the write is logged")
+    }
+
     /// The writes that the controller sent in a namespace: verb, resource and
     /// subresource. Events are not counted.
     pub(crate) fn writes(&self, namespace: &str) -> Vec<String> {
-        let log = std::fs::read_to_string(self.dir.path().join("audit.log"));
+        let log = std::fs::read_to_string(self.dir.join("audit.log"));
         let log = log.unwrap_or_default();
         log.lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())

@@ -1,1 +1,152 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::cluster::testing::pod;
+
+/// The facts of pod `web-3` with this status.
+fn facts(status: &Value) -> PodFacts {
+    let object = json!({
+        "metadata": {"name": "web-3", "uid": "p", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"containers": [{"name": "vm"}], "nodeName": "node1"},
+        "status": status
+    });
+    PodFacts::of(&pod(object), "web").expect("a pod of the VM")
+}
+
+fn vm_container(state: &Value) -> Value {
+    json!([{"name": "vm", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+            "state": state}])
+}
+
+fn terminated(code: i32, message: &str) -> Value {
+    json!({"terminated": {"exitCode": code, "reason": "Error", "message": message,
+                          "finishedAt": "2026-01-01T00:01:00Z"}})
+}
+
+#[test]
+fn a_number_after_the_name_is_an_incarnation_and_nothing_else_is() {
+    assert_eq!(incarnation("web-12", "web"), Some(12));
+    for name in [
+        "web", "web-", "web-0", "web-01", "web-1x", "web-x-1", "web2-1", "other-1", "web--1",
+    ] {
+        assert_eq!(incarnation(name, "web"), None, "{name}");
+    }
+}
+
+/// What a pod's status proves of its end.
+fn proofs() -> Vec<(&'static str, Value, &'static str)> {
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:30Z"}});
+    let by_gc =
+        json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}]);
+    let evicted = json!([{"type": "DisruptionTarget", "status": "True",
+                          "reason": "EvictionByEvictionAPI"}]);
+    vec![
+        (
+            "running",
+            json!({"phase": "Running", "containerStatuses": vm_container(&running)}),
+            "alive",
+        ),
+        ("nothing known", json!({}), "alive"),
+        (
+            "between two starts",
+            json!({"phase": "Running", "containerStatuses": vm_container(&terminated(1, ""))}),
+            "alive",
+        ),
+        (
+            "said to have failed, running",
+            json!({"phase": "Failed", "containerStatuses": vm_container(&running)}),
+            "unproven",
+        ),
+        (
+            "said to have failed by the garbage collector",
+            json!({"phase": "Failed", "conditions": by_gc, "containerStatuses": vm_container(&terminated(0, ""))}),
+            "unproven",
+        ),
+        (
+            "the same without containers",
+            json!({"phase": "Failed", "conditions": by_gc}),
+            "unproven",
+        ),
+        (
+            "succeeded without containers",
+            json!({"phase": "Succeeded"}),
+            "unproven",
+        ),
+        (
+            "drained",
+            json!({"phase": "Failed", "conditions": evicted, "containerStatuses": vm_container(&terminated(0, ""))}),
+            "ended",
+        ),
+        (
+            "ended",
+            json!({"phase": "Succeeded", "containerStatuses": vm_container(&terminated(0, ""))}),
+            "ended",
+        ),
+        (
+            "refused by the kubelet",
+            json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
+            "ended",
+        ),
+    ]
+}
+
+#[test]
+fn an_end_must_be_proven() {
+    for (name, status, wanted) in proofs() {
+        let life = match facts(&status).life {
+            Life::Alive => "alive",
+            Life::Unproven => "unproven",
+            Life::Ended(_) => "ended",
+        };
+        assert_eq!(life, wanted, "{name}");
+    }
+}
+
+#[test]
+fn what_the_shim_said_is_why_it_ended() {
+    let said = r#"{"reason":"DiskBusy","message":"disk \"root\" is in use","disk":"root"}"#;
+    let status =
+        json!({"phase": "Failed", "containerStatuses": vm_container(&terminated(3, said))});
+    let end = facts(&status).termination().cloned().expect("it ended");
+    assert_eq!((end.reason.as_str(), end.exit_code), ("DiskBusy", Some(3)));
+    assert_eq!(end.message, "disk \"root\" is in use");
+    assert_eq!(Cause::of(&end), Cause::Host);
+    assert_eq!(end.incarnation, Some(3));
+}
+
+#[test]
+fn an_end_without_words_gets_some() {
+    let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    let table = [
+        (
+            json!({"phase": "Failed", "containerStatuses": vm_container(&oom)}),
+            "OutOfMemory",
+            Cause::Crash,
+        ),
+        (
+            json!({"phase": "Failed", "reason": "Evicted", "message": "low on disk",
+                "containerStatuses": vm_container(&terminated(137, ""))}),
+            "PodRejected",
+            Cause::Crash,
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": vm_container(&terminated(127, "no such file"))}),
+            "ContainerFailed",
+            Cause::Crash,
+        ),
+        (
+            json!({"phase": "Failed", "reason": "OutOfmemory", "message": "node is full"}),
+            "PodRejected",
+            Cause::Rejected,
+        ),
+    ];
+    for (status, reason, cause) in table {
+        let end = facts(&status).termination().cloned().expect("it ended");
+        assert_eq!(
+            (end.reason.as_str(), Cause::of(&end)),
+            (reason, cause),
+            "{}",
+            end.message
+        );
+    }
+}

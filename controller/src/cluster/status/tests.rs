@@ -1,1 +1,184 @@
+use coracle_api::vm::{ConditionType, VirtualMachine};
+use serde_json::json;
 
+use super::*;
+use crate::cluster::decide::decide;
+use crate::cluster::facts::PodFacts;
+use crate::cluster::testing::{at, over, running, seen, settings, vm};
+
+/// The status of a VM with these pods, when nothing goes wrong.
+fn made(vm: VirtualMachine, pods: Vec<PodFacts>) -> VirtualMachineStatus {
+    let (seen, settings) = (seen(vm, pods), settings());
+    let decision = decide(&seen, &settings, at(200));
+    let sources = Sources {
+        seen: &seen,
+        decision: &decision,
+        outcome: &Outcome::Done,
+        settings: &settings,
+        now: at(200),
+    };
+    status(&sources).expect("a VM that stays")
+}
+
+fn scheduling() -> PodFacts {
+    PodFacts {
+        node: None,
+        ip: None,
+        scheduled_at: None,
+        container: Container::Unknown,
+        ..running(1)
+    }
+}
+
+fn starting() -> PodFacts {
+    PodFacts {
+        container: Container::Waiting {
+            reason: "ContainerCreating".into(),
+            message: String::new(),
+        },
+        ..running(1)
+    }
+}
+
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+
+#[test]
+fn a_status_made_twice_is_the_same() {
+    let first = made(vm(json!({})), vec![running(1)]);
+    let mut again = vm(json!({}));
+    again.status = Some(first.clone());
+    let second = made(again, vec![running(1)]);
+    assert_eq!(first, second);
+    let due = due(
+        Some(&first),
+        second,
+        Some(at(200).duration_since(at(0))),
+        PATIENCE,
+    );
+    assert_eq!(due, Due::Nothing);
+}
+
+#[test]
+fn steps_on_the_way_wait_for_the_next_and_news_do_not() {
+    let age = Some(SignedDuration::from_secs(1));
+    let first = made(vm(json!({})), vec![scheduling()]);
+    let next = made(vm(json!({})), vec![starting()]);
+    assert_eq!(next.phase, Some(Phase::Starting));
+    let later = due(Some(&first), next.clone(), age, PATIENCE);
+    assert_eq!(later, Due::Later(SignedDuration::from_secs(4)));
+    // It took too long after all.
+    let long = due(Some(&first), next, Some(PATIENCE), PATIENCE);
+    assert!(matches!(long, Due::Write(_)));
+    let mut full = scheduling();
+    full.unschedulable = Some("0/1 nodes are available: 1 Insufficient memory.".into());
+    for news in [
+        vec![running(1)],
+        vec![full],
+        vec![over(1, "QemuFailed", Some(1))],
+    ] {
+        let news = made(vm(json!({})), news);
+        assert!(matches!(
+            due(Some(&first), news, age, PATIENCE),
+            Due::Write(_)
+        ));
+    }
+    assert!(matches!(due(None, first, age, PATIENCE), Due::Write(_)));
+}
+
+#[test]
+fn phases_that_no_write_was_spent_on_have_their_times() {
+    let status = made(vm(json!({})), vec![running(1)]);
+    let times: Vec<(Phase, Timestamp)> = status
+        .phase_transitions
+        .iter()
+        .map(|t| (t.phase, t.at.0))
+        .collect();
+    let wanted = [
+        (Phase::Scheduling, at(0)),
+        (Phase::Starting, at(1)),
+        (Phase::Running, at(3)),
+    ];
+    assert_eq!(times, wanted);
+}
+
+#[test]
+fn the_phase_of_a_pod() {
+    let still = |desired: &str| {
+        let mut pod = running(1);
+        pod.carried.desired = desired.into();
+        pod.container = Container::Running {
+            since: at(2),
+            ready: None,
+        };
+        pod
+    };
+    let ran = json!({"status": {"incarnation": 1, "phase": "Running"}});
+    let paused = json!({"metadata": {"annotations": {"coracle.dev/desired": "Paused"}}});
+    let table = [
+        (json!({}), scheduling(), Phase::Scheduling, "Scheduling"),
+        (json!({}), starting(), Phase::Starting, "Starting"),
+        (json!({}), still("Running"), Phase::Starting, "Starting"),
+        (json!({}), running(1), Phase::Running, "AsExpected"),
+        (paused, still("Paused"), Phase::Paused, "Paused"),
+        (ran, still("Running"), Phase::Running, "GuestNotRunning"),
+        (
+            json!({}),
+            over(1, "InvalidMachine", Some(2)),
+            Phase::Failed,
+            "InvalidMachine",
+        ),
+        (
+            json!({"spec": {"runPolicy": "Once"}}),
+            over(1, "GuestShutdown", Some(0)),
+            Phase::Stopped,
+            "GuestShutdown",
+        ),
+    ];
+    for (change, pod, phase, reason) in table {
+        let status = made(vm(change), vec![pod]);
+        let ready = condition(&status, ConditionType::Ready).expect("it is there");
+        assert_eq!(
+            (status.phase, ready.reason.as_str()),
+            (Some(phase), reason),
+            "{}",
+            ready.message
+        );
+    }
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_it_does_not_turn() {
+    let first = made(vm(json!({})), vec![running(1)]);
+    let mut old = vm(json!({}));
+    let mut earlier = first;
+    for condition in &mut earlier.conditions {
+        condition.last_transition_time = Time(at(7));
+        condition.message = "in other words".into();
+    }
+    old.status = Some(earlier);
+    let status = made(old, vec![running(1)]);
+    for condition in &status.conditions {
+        assert_eq!(
+            condition.last_transition_time,
+            Time(at(7)),
+            "{}",
+            condition.type_
+        );
+        assert_ne!(condition.message, "in other words");
+    }
+}
+
+#[test]
+fn a_vm_restarted_in_place_says_why() {
+    let mut pod = starting();
+    pod.last_crash = over(1, "GuestPanicked", Some(1)).termination().cloned();
+    let status = made(vm(json!({})), vec![pod]);
+    assert_eq!(status.phase, Some(Phase::Starting));
+    let ready = condition(&status, ConditionType::Ready).expect("it is there");
+    assert_eq!(ready.reason, "GuestPanicked");
+    let last = status.last_termination.expect("how it ended");
+    assert_eq!(
+        (last.reason.as_str(), last.exit_code),
+        ("GuestPanicked", Some(1))
+    );
+}
