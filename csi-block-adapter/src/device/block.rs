@@ -22,9 +22,9 @@ use super::{
 /// tries the same read-only disk, a child process between fork and exec, and
 /// what udev runs when a device was closed (mdadm, LVM). A VM or a mount still
 /// has the device after all tries.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 /// Pause between the tries.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the block device at `path`.
 pub(super) fn open(path: &str, mode: Mode) -> Result<(File, DeviceFacts), DeviceError> {

@@ -12,6 +12,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    thread,
 };
 
 use nix::{
@@ -209,8 +210,23 @@ pub(super) fn holders(path: &str) -> Result<Vec<Holder>, DeviceError> {
     })
 }
 
-/// Takes the guard lock, after a look at qemu's.
+/// Takes the guard lock. Like a device, a file may be held for a moment by a
+/// child process between fork and exec, which has a copy of every descriptor.
 fn lock(path: &str, file: &File, mode: Mode) -> Result<(), DeviceError> {
+    let mut tries = block::TRIES;
+    loop {
+        match try_lock(path, file, mode) {
+            Err(DeviceError::Busy { .. }) if tries > 1 => {
+                tries -= 1;
+                thread::sleep(block::PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Takes the guard lock, and looks at qemu's.
+fn try_lock(path: &str, file: &File, mode: Mode) -> Result<(), DeviceError> {
     let busy = |holder| DeviceError::Busy {
         path: path.into(),
         holders: vec![holder],
