@@ -37,17 +37,23 @@ busybox_image() {
     tar -C "$dir" -cf "$E2E/images/busybox.tar" manifest.json config.json layer.tar
 }
 
-# The loop devices on PATH, or on what is below it.
-loops_on() {
+# The loop devices on files below DIR, deleted ones too.
+loops_below() {
     losetup --list --noheadings --output NAME,BACK-FILE |
-        awk -v path="$1" '$2 == path || index($2, path "/") == 1 {print $1}'
+        awk -v dir="$1/" 'index($2, dir) == 1 {print $1}'
+}
+
+# The loop devices on a device: the kubelet puts one on each raw block volume.
+# By inode: the path it used was in a mount namespace that is gone.
+loops_on() {
+    losetup --list --noheadings --output NAME,BACK-INO,BACK-MAJ:MIN |
+        awk -v file="$(stat --format '%i %Hd:%Ld' "$1")" '$2 " " $3 == file {print $1}'
 }
 
 # Everything that outlives the namespaces: loop devices, cgroups, files.
 remove() {
     local dir=$1 device upper hierarchy
-    for device in $(loops_on "$dir"); do
-        # The kubelet puts a loop device of its own on a volume's device.
+    for device in $(loops_below "$dir"); do
         for upper in $(loops_on "$device"); do losetup --detach "$upper" || true; done
         losetup --detach "$device" || true
     done

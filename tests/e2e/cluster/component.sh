@@ -13,7 +13,14 @@ source "$here/node.sh"
 action=$1 component=$2 node=${3:-node1}
 declare -F "run_$component" >/dev/null || die "there is no component $component"
 case $action in
-    start) start "$component" "$node" ;;
+    start)
+        start "$component" "$node"
+        # A kubelet that finds no containerd ends, and nothing here would start
+        # it again: a program is started when it answers.
+        if declare -F "ready_$component" >/dev/null; then
+            wait_for "$component of $node answers" 60 "ready_$component" "$node"
+        fi
+        ;;
     stop) stop "$component" "$node" TERM ;;
     kill) stop "$component" "$node" KILL ;;
     run) # in the background, by start

@@ -66,7 +66,7 @@ USERS
     kubeconfig system:node:node2 "$E2E/run/node2.kubeconfig"
 }
 
-api_ready() {
+ready_apiserver() {
     kubectl --kubeconfig "$E2E/kubeconfig" get --raw /readyz
 }
 
@@ -75,7 +75,7 @@ control_plane_up() {
     write_tokens
     start etcd
     start apiserver
-    wait_for "the API server is ready" 60 api_ready
+    wait_for "the API server is ready" 60 ready_apiserver
     start controllers
     start scheduler
     start proxy node1

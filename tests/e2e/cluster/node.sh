@@ -116,6 +116,9 @@ run_kubelet() {
         --hostname-override="$1" --node-ip="$(node_address "$1")" --runtime-cgroups=/ --kubelet-cgroups=/
 }
 
+ready_containerd() { ctr_of "$1" version; }
+ready_kubelet() { in_node "$1" bash -c ': </dev/tcp/127.0.0.1/10248'; }
+
 run_proxy() {
     exec kube-proxy --kubeconfig="$E2E/run/proxy.kubeconfig" --hostname-override="$1" \
         --proxy-mode=nftables --cluster-cidr=10.244.0.0/16 --conntrack-max-per-core=0 \
@@ -140,7 +143,7 @@ node_runtime_up() {
     containerd_config "$1" >"$E2E/$1/containerd.toml"
     write_kubelet "$1"
     start containerd "$1"
-    wait_for "containerd of $1 answers" 30 ctr_of "$1" version
+    wait_for "containerd of $1 answers" 30 ready_containerd "$1"
     for archive in "$E2E"/images/*.tar; do
         ctr_of "$1" images import "$archive" >>"$E2E/logs/images-$1.log" 2>&1
     done
