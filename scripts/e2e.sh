@@ -54,8 +54,9 @@ loops_on() {
 remove() {
     local dir=$1 device upper hierarchy
     for device in $(loops_below "$dir"); do
-        for upper in $(loops_on "$device"); do losetup --detach "$upper" || true; done
-        losetup --detach "$device" || true
+        for upper in $(loops_on "$device"); do losetup --detach "$upper"; done
+        # Gone already when a test had let go of it.
+        losetup --detach "$device" 2>/dev/null || true
     done
     while read -r hierarchy; do
         [[ ! -d $hierarchy/${dir##*/} ]] || find "$hierarchy/${dir##*/}" -depth -type d -exec rmdir {} +
