@@ -48,6 +48,7 @@ pub mod reconcile;
 pub mod refusal;
 pub mod retries;
 pub mod status;
+pub mod superseded;
 #[cfg(test)]
 mod testing;
 

@@ -34,9 +34,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let config = config.context("no cluster: set KUBECONFIG, or run in a pod with a token")?;
     let client = Client::try_from(config).context("making the API client")?;
     let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("listening on {}", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
     let patience = args.patience();
     let options = Options {
-        listener: listener.with_context(|| format!("listening on {}", args.listen))?,
+        listener,
         image: args.image,
         election: Election::new(args.namespace, LEASE.into(), identity(args.identity)),
         patience,

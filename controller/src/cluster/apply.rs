@@ -218,17 +218,28 @@ async fn set_desired(
     }
 }
 
-/// Writes a VM's status, whole. `false` when the VM has changed since it was
-/// read: a status made from an old one must not go back in time, or the number
-/// of the VM's next pod would.
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The VM has this version now.
+    As(String),
+    /// The VM has changed since it was read.
+    Conflict,
+    /// The VM is no more.
+    Gone,
+}
+
+/// Writes a VM's status, whole, if the VM is as it was read: a status made
+/// from an old one must not go back in time, or the number of the VM's next
+/// pod would.
 ///
 /// # Errors
-/// What the API server answers, unless the VM is gone.
+/// What the API server answers, unless it is part of the outcome.
 pub async fn write_status(
     ctx: &Context,
     vm: &VirtualMachine,
     status: &VirtualMachineStatus,
-) -> Result<bool, kube::Error> {
+) -> Result<Written, kube::Error> {
     ctx.term.metrics.wrote("patch", "virtualmachines/status");
     let name = vm.name_any();
     let patch = json!({
@@ -247,9 +258,11 @@ pub async fn write_status(
         .patch_status(&name, &params, &Patch::Apply(&patch))
         .await
     {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(true),
+        Ok(vm) => Ok(Written::As(
+            vm.metadata.resource_version.unwrap_or_default(),
+        )),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Written::Conflict),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Written::Gone),
         Err(error) => Err(error),
     }
 }

@@ -15,6 +15,7 @@ use super::index::PodIndex;
 use super::lease::Tenure;
 use super::metrics::Metrics;
 use super::retries::Retries;
+use super::superseded::Superseded;
 use crate::Settings;
 
 /// Name under which the controller writes: the field manager of what it
@@ -54,6 +55,8 @@ pub struct Context {
     pub waiting: ByClaim,
     /// How long VMs wait that could not be looked at.
     pub retries: Retries,
+    /// What was replaced and is in the cache yet.
+    pub superseded: Superseded,
     /// Where events go.
     pub recorder: Recorder,
 }
@@ -72,6 +75,7 @@ impl Context {
             users: ByClaim::default(),
             waiting: ByClaim::default(),
             retries: Retries::default(),
+            superseded: Superseded::default(),
             recorder,
         }
     }

@@ -1,7 +1,7 @@
 //! One look at one VM: observe, decide, apply, report.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coracle_api::vm::VirtualMachine;
 use coracle_block::claim::RefusalReason;
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tracing::info;
 
-use super::apply::{ApplyError, Outcome, apply, write_status};
+use super::apply::{ApplyError, Outcome, Written, apply, write_status};
 use super::context::Context;
 use super::decide::{Act, Decision, Observation, Stage, decide};
 use super::facts::word;
@@ -21,6 +21,8 @@ use crate::plan::Refusal;
 
 /// When to look again at a VM whose world moved while it was looked at.
 const MOVED: SignedDuration = SignedDuration::from_millis(200);
+/// When to look again at a VM whose change did not come after all.
+const SUPERSEDED: Duration = Duration::from_secs(5);
 /// When to look again at a VM whose pod was refused.
 const REFUSED: SignedDuration = SignedDuration::from_secs(30);
 
@@ -55,7 +57,11 @@ pub async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     ctx.ready().await;
     let started = Instant::now();
-    let key = (vm.namespace().unwrap_or_default(), vm.name_any());
+    let key = key(&vm);
+    let version = vm.metadata.resource_version.as_deref().unwrap_or_default();
+    if ctx.superseded.holds(&key, version) {
+        return Ok(Action::requeue(SUPERSEDED));
+    }
     let looked = look(vm, &ctx, Timestamp::now()).await;
     ctx.term
         .metrics
@@ -64,6 +70,10 @@ pub async fn reconcile(
         ctx.retries.forget(&key);
     }
     looked
+}
+
+fn key(vm: &VirtualMachine) -> (String, String) {
+    (vm.namespace().unwrap_or_default(), vm.name_any())
 }
 
 async fn look(
@@ -159,12 +169,18 @@ async fn report(
             let written = written.map_err(|source| ReconcileError::Status {
                 source: Box::new(source),
             })?;
-            if written {
-                log(&seen.vm, &new);
-                ctx.term.metrics.entered(old, &new);
-                (None, notes::of_status(old, &new))
-            } else {
-                (Some(MOVED), None)
+            match written {
+                Written::As(version) => {
+                    let old_version = seen.vm.metadata.resource_version.as_deref();
+                    let old_version = old_version.unwrap_or_default();
+                    ctx.superseded
+                        .replaced(key(&seen.vm), old_version, &version);
+                    log(&seen.vm, &new);
+                    ctx.term.metrics.entered(old, &new);
+                    (None, notes::of_status(old, &new))
+                }
+                Written::Conflict => (Some(MOVED), None),
+                Written::Gone => (None, None),
             }
         }
     };

@@ -1,15 +1,18 @@
 //! Two replicas: one leads, the other takes over.
 
+use std::time::Duration;
+
 use coracle_api::vm::Phase;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use crate::fixture::{Fixture, SYSTEM, prepare, replica, until};
+use crate::fixture::{Fixture, PATIENCE, SYSTEM, prepare, replica, until};
 use crate::node::Node;
+use crate::program::Program;
 use crate::server::Server;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn when_the_leader_dies_the_other_takes_over_and_makes_no_second_pod() {
     let server = match Server::start() {
         Ok(server) => server,
@@ -50,6 +53,26 @@ async fn when_the_leader_dies_the_other_takes_over_and_makes_no_second_pod() {
     f.patch_vm("web", json!({"spec": {"runPolicy": "Halted"}}))
         .await;
     f.until_deleting("web-1").await;
+    f.until_phase("web", Phase::Stopping).await;
     assert!(!second.is_finished());
     second.abort();
+
+    // The program itself, stopped as a Deployment stops it, hands over.
+    let kubeconfig = server.kubeconfig();
+    let mut program = Program::start(&kubeconfig);
+    until(&leases, "coracle-controller", "leader", led_by("third")).await;
+    let leads = async {
+        while program.get("/readyz").await != "leading\n" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let leads = tokio::time::timeout(PATIENCE, leads).await;
+    leads.expect("it has listed everything");
+    assert_eq!(program.get("/healthz").await, "ok\n");
+    let metrics = program.get("/metrics").await;
+    for line in ["coracle_leader 1", "coracle_vms{phase=\"Stopping\"} 1"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    program.terminate().await;
+    until(&leases, "coracle-controller", "nobody", led_by("")).await;
 }

@@ -2,7 +2,7 @@
 //!
 //! kube-apiserver and etcd are real; there is no kubelet, no scheduler and no
 //! garbage collector: the test plays the node by writing pods' status. The
-//! programs come from `KUBE_BIN`;
+//! programs come from `KUBE_BIN` or the cache that the cluster tests fill;
 //! without them every test says that it was skipped.
 
 mod claims;
@@ -11,5 +11,6 @@ mod fixture;
 mod leaders;
 mod life;
 mod node;
+mod program;
 mod refusals;
 mod server;

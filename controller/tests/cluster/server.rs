@@ -116,6 +116,20 @@ impl Server {
         Client::try_from(config).expect("a client")
     }
 
+    /// A file for the controller's program.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let config = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": self.url,
+                                                   "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "u", "user": {"token": "controller-token"}}]
+        });
+        let path = self.dir.join("kubeconfig");
+        std::fs::write(&path, config.to_string()).expect("the directory is ours");
+        path
+    }
+
     /// Waits until the server answers that everything in it is ready.
     pub(crate) async fn ready(&self) {
         let client = self.client(Who::Admin);
@@ -190,9 +204,22 @@ fn program(name: &str) -> Result<PathBuf, String> {
         let path = Path::new(&dir).join(name);
         return found(&path).ok_or_else(|| format!("{} is not there", path.display()));
     }
-    Err(format!(
-        "no {name}: set KUBE_BIN to a directory with Kubernetes' programs and etcd"
-    ))
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
+        PathBuf::from,
+    );
+    let kubernetes = cache.join("coracle/kubernetes");
+    let mut dirs = std::fs::read_dir(&kubernetes)
+        .into_iter()
+        .flatten()
+        .flatten();
+    dirs.find_map(|dir| found(&dir.path().join(name)))
+        .ok_or_else(|| {
+            format!(
+                "no {name} in {}: run make e2e once, or set KUBE_BIN",
+                kubernetes.display()
+            )
+        })
 }
 
 fn found(path: &Path) -> Option<PathBuf> {
