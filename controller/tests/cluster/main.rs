@@ -2,7 +2,7 @@
 //!
 //! kube-apiserver and etcd are real; there is no kubelet, no scheduler and no
 //! garbage collector: the test plays the node by writing pods' status. The
-//! programs come from `KUBE_BIN` or the cache that the cluster tests fill;
+//! programs come from `KUBE_BIN`;
 //! without them every test says that it was skipped.
 
 mod claims;

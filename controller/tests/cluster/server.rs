@@ -204,22 +204,9 @@ fn program(name: &str) -> Result<PathBuf, String> {
         let path = Path::new(&dir).join(name);
         return found(&path).ok_or_else(|| format!("{} is not there", path.display()));
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-        PathBuf::from,
-    );
-    let kubernetes = cache.join("coracle/kubernetes");
-    let mut dirs = std::fs::read_dir(&kubernetes)
-        .into_iter()
-        .flatten()
-        .flatten();
-    dirs.find_map(|dir| found(&dir.path().join(name)))
-        .ok_or_else(|| {
-            format!(
-                "no {name} in {}: run make e2e once, or set KUBE_BIN",
-                kubernetes.display()
-            )
-        })
+    Err(format!(
+        "no {name}: set KUBE_BIN to a directory with Kubernetes' programs and etcd"
+    ))
 }
 
 fn found(path: &Path) -> Option<PathBuf> {
