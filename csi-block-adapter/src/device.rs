@@ -27,6 +27,7 @@ mod file;
 mod holder;
 mod ioctl;
 mod node;
+mod patience;
 
 use std::{
     fs::File,

@@ -4,8 +4,6 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
-    thread,
-    time::Duration,
 };
 
 use nix::fcntl::OFlag;
@@ -16,15 +14,8 @@ use super::{
     facts::{DeviceFacts, Discard, Kind},
     holder, ioctl,
     node::{self, Node},
+    patience,
 };
-
-/// How often `O_EXCL` is tried. Some holders let go at once: another VM that
-/// tries the same read-only disk, a child process between fork and exec, and
-/// what udev runs when a device was closed (mdadm, LVM). A VM or a mount still
-/// has the device after all tries.
-pub(super) const TRIES: u32 = 5;
-/// Pause between the tries.
-pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the block device at `path`.
 pub(super) fn open(path: &str, mode: Mode) -> Result<(File, DeviceFacts), DeviceError> {
@@ -82,16 +73,10 @@ fn open_raw(path: &str, access: Access, exclusive: Exclusive) -> io::Result<File
 }
 
 fn open_exclusive(path: &str, access: Access) -> io::Result<File> {
-    let mut tries = TRIES;
-    loop {
-        match open_raw(path, access, Exclusive::Yes) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries > 1 => {
-                tries -= 1;
-                thread::sleep(PAUSE);
-            }
-            result => return result,
-        }
-    }
+    patience::while_busy(
+        |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy,
+        || open_raw(path, access, Exclusive::Yes),
+    )
 }
 
 /// Adds to the errno what only a second look tells: who holds the device, and

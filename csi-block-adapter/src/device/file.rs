@@ -12,7 +12,6 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    thread,
 };
 
 use nix::{
@@ -28,6 +27,7 @@ use super::{
     facts::{DeviceFacts, Discard, Kind},
     holder::Holder,
     node::{self, Node},
+    patience,
 };
 
 /// The unit of addressing that every bus can show for a file.
@@ -210,19 +210,12 @@ pub(super) fn holders(path: &str) -> Result<Vec<Holder>, DeviceError> {
     })
 }
 
-/// Takes the guard lock. Like a device, a file may be held for a moment by a
-/// child process between fork and exec, which has a copy of every descriptor.
+/// Takes the guard lock, with patience for those who let go at once.
 fn lock(path: &str, file: &File, mode: Mode) -> Result<(), DeviceError> {
-    let mut tries = block::TRIES;
-    loop {
-        match try_lock(path, file, mode) {
-            Err(DeviceError::Busy { .. }) if tries > 1 => {
-                tries -= 1;
-                thread::sleep(block::PAUSE);
-            }
-            result => return result,
-        }
-    }
+    patience::while_busy(
+        |error| matches!(error, DeviceError::Busy { .. }),
+        || try_lock(path, file, mode),
+    )
 }
 
 /// Takes the guard lock, and looks at qemu's.
