@@ -5,6 +5,8 @@
 //! This crate does no I/O and knows no client. Without the `kube` feature it
 //! is small enough for the programs that run on a node.
 
+#[cfg(feature = "kube")]
+pub mod advice;
 pub mod machine;
 pub mod names;
 pub mod report;

@@ -15,6 +15,9 @@ pub const ANNOTATION_DESIRED: &str = "coracle.dev/desired";
 /// Annotation on a VM: any new value, usually a timestamp, restarts it. On
 /// its pod: the value that the pod was made with.
 pub const ANNOTATION_RESTART: &str = "coracle.dev/restart";
+/// Annotation on a VM that was halted by `kubectl coracle stop`: the run
+/// policy that `kubectl coracle start` gives it back.
+pub const ANNOTATION_RUN_POLICY: &str = "coracle.dev/run-policy";
 /// Annotation on a VM's pod: the generation of the spec it was made from.
 pub const ANNOTATION_GENERATION: &str = "coracle.dev/generation";
 

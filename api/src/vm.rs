@@ -30,7 +30,7 @@ pub use size::MemorySize;
 pub use status::{
     ConditionReason, ConditionType, Phase, PhaseTransition, Termination, VirtualMachineStatus,
 };
-pub use validate::{Problem, validate};
+pub use validate::{Problem, broken_rules, validate};
 
 /// Most virtual CPUs of one VM: what q35 addresses without an IOMMU.
 pub const MAX_CPUS: u32 = 255;

@@ -50,11 +50,19 @@ pub fn validate(vm: &VirtualMachine) -> Vec<Problem> {
             "must be lower-case letters, digits and '-', and begin and end with a letter or digit",
         ));
     }
-    if name.len() > MAX_VM_NAME {
-        problems.push(Problem::new("metadata.name", NAME_TOO_LONG));
-    }
     let value = serde_json::to_value(&vm.spec).expect("a spec is JSON");
     bounds::check(&SPEC_SCHEMA, &value, "spec", &mut problems);
+    problems.extend(broken_rules(vm));
+    problems
+}
+
+/// What the CEL rules alone find wrong with a new object, in their words.
+#[must_use]
+pub fn broken_rules(vm: &VirtualMachine) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if vm.metadata.name.as_deref().unwrap_or_default().len() > MAX_VM_NAME {
+        problems.push(Problem::new("metadata.name", NAME_TOO_LONG));
+    }
     problems.extend(
         SPEC_RULES
             .iter()

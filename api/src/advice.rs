@@ -1,0 +1,201 @@
+//! What to do next, for every reason that a VM's conditions and its last
+//! termination carry. The one place for these texts: `kubectl coracle
+//! describe` prints them, and the operations guide repeats them.
+//!
+//! `NAME` stands for the VM, `POD` for its pod. Pure; a reason that is added
+//! does not compile until there is advice for it.
+
+use serde::de::DeserializeOwned;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+
+use crate::report::TerminationReason;
+use crate::vm::ConditionReason;
+
+/// What to do about a reason. `None` when there is nothing to do, or when the
+/// reason is of a newer version and says it in its own message.
+#[must_use]
+pub fn advice(reason: &str) -> Option<&'static str> {
+    if let Some(reason) = parse::<TerminationReason>(reason) {
+        return of_termination(reason);
+    }
+    if let Some(reason) = parse::<ConditionReason>(reason) {
+        return of_condition(reason);
+    }
+    of_claim(reason)
+}
+
+fn parse<T: DeserializeOwned>(word: &str) -> Option<T> {
+    let word: StrDeserializer<'_, Error> = word.into_deserializer();
+    T::deserialize(word).ok()
+}
+
+/// What to do about the way in which a VM ended.
+#[must_use]
+pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
+    use TerminationReason as R;
+    Some(match reason {
+        R::Stopped => return None,
+        R::GuestShutdown => {
+            "the guest powered itself off; start it again with: kubectl coracle start NAME"
+        }
+        R::Killed => {
+            "the guest did not power off in time: let it answer the ACPI power button, or raise \
+             spec.terminationGracePeriodSeconds"
+        }
+        R::GuestPanicked => {
+            "the guest's kernel panicked: read what came before with kubectl coracle logs \
+             --previous NAME, and repair the guest"
+        }
+        R::QemuFailed => {
+            "qemu ended with an error: read it with kubectl coracle logs --previous NAME"
+        }
+        R::AcceleratorFailed => {
+            "KVM could not go on with the guest: look at the node's kernel log, try another \
+             spec.cpuModel, or run the VM on another node"
+        }
+        R::InvalidMachine | R::UnsupportedVersion => {
+            "controller and VM image do not fit together: install both from one release, then \
+             kubectl coracle restart NAME"
+        }
+        R::DiskNotFound => {
+            "the disk's volume has no device or file where it should be: look at the events of \
+             POD and at the storage driver on its node"
+        }
+        R::DiskInvalid => {
+            "what is in the disk's volume is no disk: correct the claim's volumeMode, or the file \
+             disk.img in it"
+        }
+        R::DiskBusy => {
+            "something else on the node uses the disk: find it (lsblk, fuser), or stop the other \
+             VM; claims with access mode ReadWriteOncePod exclude this"
+        }
+        R::DiskPermission => {
+            "the VM's user may not open the disk: name the device's group in \
+             spec.podSecurity.supplementalGroups"
+        }
+        R::DiskReadOnly => {
+            "the disk's device is read-only: set readOnly: true on the disk, or make the volume \
+             writable"
+        }
+        R::KvmUnavailable => {
+            "the node's /dev/kvm does not work: read the logs of the device plugin and the prober \
+             in coracle-system, or set spec.accelerator: Emulation"
+        }
+        R::MemoryUnavailable => {
+            "the pod has less memory than the guest is to have: lower spec.memory, or remove what \
+             limits the pod (LimitRange, hugepages)"
+        }
+        R::HostFailed => "look at the events of POD and at its node",
+    })
+}
+
+/// What to do about a condition.
+#[must_use]
+pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
+    use ConditionReason as R;
+    Some(match reason {
+        R::AsExpected | R::Starting | R::NoPod | R::Scheduling => return None,
+        R::InvalidSpec => {
+            "correct the fields that are named; kubectl coracle validate -f FILE checks a \
+             manifest before it is applied"
+        }
+        R::ClaimNotBound => {
+            "give the claim a volume: kubectl describe pvc says what its storage class waits for"
+        }
+        R::Paused => "let it go on with: kubectl coracle resume NAME",
+        R::GuestNotRunning => {
+            "a disk error or an internal error stopped the guest: mend its cause (kubectl coracle \
+             logs NAME), then kubectl exec POD -- coracle-shim resume"
+        }
+        R::Stopping => {
+            "wait; if it lasts, see whether the pod's node is alive: a node that is known to be \
+             off gets the taint node.kubernetes.io/out-of-service"
+        }
+        R::Halted => "start it with: kubectl coracle start NAME",
+        R::Ended => "start it again with: kubectl coracle start NAME",
+        R::Unschedulable => {
+            "ask for less in spec.cpus and spec.memory, loosen nodeSelector, affinity or \
+             tolerations, or add a node"
+        }
+        R::KvmUnavailable => {
+            "no node offers a /dev/kvm that works: read the logs of the device plugin and the \
+             prober in coracle-system, or set spec.accelerator: Emulation"
+        }
+        R::PodSecurityRefused => {
+            "let the namespace allow what the message names (label \
+             pod-security.kubernetes.io/enforce=restricted suffices), or take it out of the VM"
+        }
+        R::QuotaExceeded => {
+            "raise the namespace's ResourceQuota, ask for less in spec.memory or spec.cpus, or \
+             stop another VM"
+        }
+        R::PodRefused => "correct the fields that are named, or the admission policy that refuses",
+        R::PodNameTaken => {
+            "a pod that is not the VM's has the name that its next pod needs: delete or rename it"
+        }
+        R::PreviousPodNotEnded => {
+            "see whether the pod's node is alive: once it is back, or known to be off and tainted \
+             node.kubernetes.io/out-of-service, the VM starts again by itself"
+        }
+        R::PodRejected => {
+            "the node refused or evicted the pod: look at the events of POD and at what the node \
+             is short of"
+        }
+        R::PodLost => {
+            "somebody deleted the pod; to stop a VM use kubectl coracle stop NAME, to start it \
+             again kubectl coracle start NAME"
+        }
+        R::OutOfMemory => {
+            "the container used more memory than its limit: report the VM's size and devices, and \
+             meanwhile raise spec.memory"
+        }
+        R::ContainerFailed => "look at the events of POD, and at kubectl coracle logs NAME",
+        R::SpecChanged => "apply what has changed with: kubectl coracle restart NAME",
+    })
+}
+
+/// What to do about a claim that cannot be used.
+fn of_claim(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "ClaimNotFound" => "create the claim, or correct its name in spec.disks",
+        "ClaimBeingDeleted" => {
+            "the claim is being deleted and waits for its users: use another claim, or wait and \
+             create it anew"
+        }
+        "ClaimLost" => "the claim's volume is gone: restore it from a backup into a new claim",
+        "AccessModeForbidsWrite" => {
+            "the claim may only be read: set readOnly: true on the disk, or use a claim with \
+             ReadWriteOnce"
+        }
+        "AccessModeForbidsSharing" => {
+            "only a claim with access mode ReadWriteMany can be shared: take shareable from the \
+             disk, or use such a claim"
+        }
+        "ClaimInUse" => {
+            "stop the VM or pod that holds the claim, or use another claim; the VM starts by \
+             itself once it is free"
+        }
+        "VolumeModeUnknown" => "set the claim's volumeMode to Block or Filesystem",
+        "ClaimCapacityUnknown" => "wait until the claim's volume reports its capacity",
+        "ClaimTooSmall" => "use a larger claim, or expand this one",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_found_by_their_words() {
+        let panicked = advice("GuestPanicked").expect("advice");
+        assert!(panicked.contains("logs --previous NAME"), "{panicked}");
+        let halted = advice("Halted").expect("advice");
+        assert!(halted.contains("start NAME"), "{halted}");
+        assert!(advice("ClaimInUse").is_some());
+        for nothing in ["AsExpected", "Stopped", "OfTomorrow", ""] {
+            assert_eq!(advice(nothing), None, "{nothing}");
+        }
+    }
+}
