@@ -19,7 +19,7 @@ e2e: ## Test on a real Kubernetes of its own (KUBECONFIG=…: on that one; RUNTI
 	@scripts/e2e.sh
 
 check: ## Format, lint, documentation, licences, generated files
-	@scripts/packages.sh build
+	@scripts/packages.sh build check
 	@scripts/check.sh
 
 crds: ## Generate deploy/crds from the API types

@@ -10,6 +10,8 @@ tools=$cache/tools/cargo-deny-$deny_version
 
 say "Format"
 cargo fmt --all --check
+say "Scripts"
+git grep -lzE '^#!.*[/ ](ba)?sh$|^# shellcheck shell=' | xargs -0 shellcheck --external-sources
 timed "Lints" cargo clippy --workspace --all-targets -- -D warnings
 for features in device claim; do
     timed "Lints of coracle-block with $features alone" \

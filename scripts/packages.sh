@@ -9,6 +9,7 @@ source "$(dirname "$0")/common.sh"
 # program:package, or file:package where no program tells.
 declare -A groups=(
     [build]="cc:gcc as:binutils protoc:protobuf-compiler dpkg-deb:dpkg /usr/include/google/protobuf/empty.proto:libprotobuf-dev"
+    [check]="shellcheck:shellcheck git:git"
     [run]="containerd:containerd runc:runc iptables:iptables ip:iproute2 losetup:mount jq:jq
            /usr/lib/cni/ptp|/opt/cni/bin/ptp:containernetworking-plugins"
     [guest]="mmdebstrap:mmdebstrap extlinux:extlinux mkfs.ext4:e2fsprogs debugfs:e2fsprogs sfdisk:fdisk

@@ -3,12 +3,10 @@
 # etcd, apiserver, controllers, scheduler; containerd, kubelet, proxy of a node.
 # "stop" asks, "kill" does not; both return when the program is gone.
 set -euo pipefail
-# shellcheck source=tests/e2e/cluster/lib.sh
-source "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/e2e/cluster/control-plane.sh
-source "$here/control-plane.sh"
+source "$(dirname "$0")/control-plane.sh"
 # shellcheck source=tests/e2e/cluster/node.sh
-source "$here/node.sh"
+source "$(dirname "$0")/node.sh"
 
 action=$1 component=$2 node=${3:-node1}
 declare -F "run_$component" >/dev/null || die "there is no component $component"

@@ -1,6 +1,8 @@
 # The control plane: each run_ function becomes the program. As a real cluster
 # has it: RBAC, the node authorizer, a service account per controller.
-# shellcheck shell=bash source=tests/e2e/cluster/lib.sh
+# shellcheck shell=bash
+# shellcheck source=tests/e2e/cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 run_etcd() {
     # It lives for minutes and in memory: nothing to sync.
@@ -28,7 +30,7 @@ run_controllers() {
         --use-service-account-credentials \
         --service-account-private-key-file="$E2E/pki/service-accounts.key" \
         --root-ca-file="$E2E/pki/apiserver.crt" \
-        --node-monitor-period=1s --node-monitor-grace-period=12s
+        --node-monitor-period=1s --node-monitor-grace-period=12s --node-eviction-rate=10
 }
 
 run_scheduler() {

@@ -3,18 +3,18 @@
 # runs the command with KUBECONFIG set, and ends with its exit code; what runs
 # here ends with it, whatever it is. It reaps what its children leave behind.
 set -euo pipefail
-# shellcheck source=tests/e2e/cluster/lib.sh
-source "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/e2e/cluster/control-plane.sh
-source "$here/control-plane.sh"
+source "$(dirname "$0")/control-plane.sh"
 # shellcheck source=tests/e2e/cluster/node.sh
-source "$here/node.sh"
+source "$(dirname "$0")/node.sh"
 
 network() {
     ip link set lo up
     ip link add nodes type bridge
     ip addr add $api_address/24 dev nodes
     ip link set nodes up
+    # There is no default route, and an address needs one before it is replaced.
+    ip route add "$service_subnet" dev nodes
     echo 1 >/proc/sys/net/ipv4/ip_forward
 }
 

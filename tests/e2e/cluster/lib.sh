@@ -9,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 api_address=10.89.0.1
 api=https://$api_address:6443
 service_subnet=10.96.0.0/16
+export api_address service_subnet
 
 say() { printf '    %s\n' "$*" >&2; }
 
@@ -47,20 +48,23 @@ KUBECONFIG
 in_node() {
     local node=$1
     shift
-    if [[ $node == node2 ]]; then
-        nsenter --target "$(<"$E2E/node2/holder.pid")" --mount --net -- "$@"
-    else
+    if [[ $node == node1 ]]; then
         "$@"
+    elif [[ -e $E2E/run/$node.pid ]]; then
+        nsenter --target "$(<"$E2E/run/$node.pid")" --mount --net --pid -- "$@"
+    else
+        die "$node is switched off"
     fi
 }
 
-alive() { [[ -e /proc/$1 ]]; }
+# Whether a program runs on a node; a process id counts in its node alone.
+alive() { in_node "$1" test -e "/proc/$2"; }
 
 # start COMPONENT [NODE]: runs the function run_COMPONENT as a daemon.
 start() {
     local component=$1 node=${2:-node1} file
     file=$E2E/run/$component-$node
-    if [[ -e $file.pid ]] && alive "$(<"$file.pid")"; then
+    if [[ -e $file.pid ]] && alive "$node" "$(<"$file.pid")"; then
         return
     fi
     in_node "$node" setsid "$here/component.sh" run "$component" "$node" \
@@ -73,7 +77,7 @@ stop() {
     local file=$E2E/run/$1-$2 pid
     [[ -e $file.pid ]] || return 0
     pid=$(<"$file.pid")
-    kill -s "$3" "$pid" 2>/dev/null || true
-    while alive "$pid"; do sleep 0.02; done
+    in_node "$2" kill -s "$3" "$pid" 2>/dev/null || true
+    while alive "$2" "$pid"; do sleep 0.02; done
     rm -f "$file.pid"
 }

@@ -4,6 +4,10 @@
 # never to make Coracle's life easier: in particular
 # device_ownership_from_security_context stays off, and CDI is not used.
 # shellcheck shell=bash
+# shellcheck source=tests/e2e/cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+: "${pause_image:?the image of a pod sandbox; scripts/e2e.sh sets it}"
 
 # The files that a node has at fixed places, each a directory of its own.
 # /run is new and in memory, as after a boot.
@@ -112,8 +116,11 @@ YAML
 }
 
 run_kubelet() {
+    local taints=
+    # Tests of one node do not meet the second.
+    [[ $1 == node1 ]] || taints=e2e.coracle.dev/second=yes:NoSchedule
     exec kubelet --config="$E2E/$1/kubelet.yaml" --kubeconfig="$E2E/run/$1.kubeconfig" \
-        --hostname-override="$1" --node-ip="$(node_address "$1")" --runtime-cgroups=/ --kubelet-cgroups=/
+        --register-with-taints="$taints" --hostname-override="$1" --node-ip="$(node_address "$1")" --runtime-cgroups=/ --kubelet-cgroups=/
 }
 
 ready_containerd() { ctr_of "$1" version; }
