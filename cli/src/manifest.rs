@@ -19,12 +19,10 @@ mod document;
 mod kinds;
 mod problem;
 mod rules;
-mod scalar;
 mod schema;
-mod suggest;
-mod yaml;
 
-pub use problem::{ManifestError, Position, Problem};
+pub use coracle_yaml::Position;
+pub use problem::{ManifestError, Problem};
 
 use document::{Document, Object};
 use kinds::Kind;
@@ -100,7 +98,7 @@ struct Reader {
 
 impl Reader {
     fn source(&mut self, source: &Source) {
-        let nodes = match yaml::documents(&source.text) {
+        let nodes = match coracle_yaml::documents(&source.text) {
             Ok(nodes) => nodes,
             Err(error) => {
                 self.problems.push(Problem {

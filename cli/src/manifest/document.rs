@@ -2,6 +2,7 @@
 //! becomes a typed object that keeps every rule.
 
 use coracle_api::vm::{self, VirtualMachine};
+use coracle_yaml::{Node, Scalar, Value, did_you_mean, quoted};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,10 +11,7 @@ use serde_json::Value as Json;
 use super::kinds::Kind;
 use super::problem::Problem;
 use super::rules;
-use super::scalar::Scalar;
 use super::schema::Read;
-use super::suggest::{did_you_mean, quoted};
-use super::yaml::{Node, Value};
 
 /// A typed object.
 #[derive(Debug)]

@@ -4,14 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// A place in a file; both numbers count from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Line.
-    pub line: usize,
-    /// Column, in characters.
-    pub column: usize,
-}
+use coracle_yaml::Position;
 
 /// One thing that is wrong, as compilers write it:
 /// `vm.yaml:12:5: spec.disks[0]: unknown field "bootorder": did you mean "bootOrder"?`

@@ -7,12 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use coracle_yaml::{Key, Node, Position, Scalar, Value, describe, did_you_mean, quoted};
 use serde_json::{Map, Value as Json};
 
-use super::problem::Position;
-use super::scalar::Scalar;
-use super::suggest::{did_you_mean, quoted};
-use super::yaml::{Key, Node, Value};
 use crate::volume::quantity;
 
 /// A document that was read against its schema.
@@ -231,22 +228,6 @@ fn field(path: &str, key: &str) -> String {
         key.into()
     } else {
         format!("{path}.{key}")
-    }
-}
-
-fn describe(value: &Value) -> String {
-    match value {
-        Value::Map(_) => "a map".into(),
-        Value::List(_) => "a list".into(),
-        Value::Scalar(Scalar::Null, _) => "empty".into(),
-        Value::Scalar(Scalar::Bool(value), written) => match written.as_deref() {
-            Some(written) if written != value.to_string() => {
-                format!("{value} (which an unquoted {written} means)")
-            }
-            _ => value.to_string(),
-        },
-        Value::Scalar(Scalar::Number(number), _) => format!("the number {number}"),
-        Value::Scalar(Scalar::Text(text), _) => format!("the text {text:?}"),
     }
 }
 

@@ -7,24 +7,34 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
-use super::problem::Position;
-use super::scalar::{self, Scalar};
+use crate::scalar::{self, Scalar};
 
 /// Nothing in Kubernetes nests nearly as deep.
 const MAX_DEPTH: usize = 64;
 /// Most nodes of all documents of a file, aliases counted as what they stand for.
 const MAX_NODES: usize = 200_000;
 
+/// A place in a text; both numbers count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
-    pub(super) at: Position,
-    pub(super) value: Value,
+pub struct Node {
+    /// Where it begins.
+    pub at: Position,
+    /// What it is.
+    pub value: Value,
 }
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     /// A scalar, and how it was written when it was not quoted.
     Scalar(Scalar, Option<String>),
     /// A list.
@@ -35,20 +45,24 @@ pub(super) enum Value {
 
 /// A map's key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Key {
-    pub(super) at: Position,
-    pub(super) text: String,
+pub struct Key {
+    /// Where it begins.
+    pub at: Position,
+    /// What it says.
+    pub text: String,
 }
 
 /// Why a file is no YAML that a manifest may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct YamlError {
-    pub(super) at: Position,
-    pub(super) message: String,
+pub struct YamlError {
+    /// Where it was noticed.
+    pub at: Position,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// Reads all documents of a file; empty ones are left out.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
+pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
@@ -233,6 +247,24 @@ fn is_text(tag: Option<&Tag>, at: Position) -> Result<bool, YamlError> {
         // The non-specific tag `!`.
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(true),
         Some(tag) => fail(at, format!("unknown tag {}{}", tag.handle, tag.suffix)),
+    }
+}
+
+/// A value as a message names it.
+#[must_use]
+pub fn describe(value: &Value) -> String {
+    match value {
+        Value::Map(_) => "a map".into(),
+        Value::List(_) => "a list".into(),
+        Value::Scalar(Scalar::Null, _) => "empty".into(),
+        Value::Scalar(Scalar::Bool(value), written) => match written.as_deref() {
+            Some(written) if written != value.to_string() => {
+                format!("{value} (which an unquoted {written} means)")
+            }
+            _ => value.to_string(),
+        },
+        Value::Scalar(Scalar::Number(number), _) => format!("the number {number}"),
+        Value::Scalar(Scalar::Text(text), _) => format!("the text {text:?}"),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Number;
 
 /// A scalar's value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub enum Scalar {
     /// Nothing, `~` or `null`.
     Null,
     /// `true`, `yes`, `on`…
@@ -19,7 +19,7 @@ pub(super) enum Scalar {
 }
 
 /// Reads an unquoted scalar.
-pub(super) fn resolve(text: &str) -> Scalar {
+pub(crate) fn resolve(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "y" | "Y" | "on" | "On" | "ON" => {

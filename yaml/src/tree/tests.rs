@@ -1,5 +1,6 @@
 //! What is read, where it is, and what is refused.
 
+use proptest::prelude::*;
 use serde_json::Number;
 
 use super::*;
@@ -139,4 +140,13 @@ fn no_input_is_too_large_or_too_deep() {
         "{:?}",
         refusal(&laughs)
     );
+}
+
+proptest! {
+    #[test]
+    fn every_input_is_read_or_refused_with_a_place(bytes in any::<Vec<u8>>()) {
+        if let Err(error) = documents(&String::from_utf8_lossy(&bytes)) {
+            prop_assert!(error.at.line >= 1 && !error.message.is_empty());
+        }
+    }
 }

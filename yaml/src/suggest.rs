@@ -1,7 +1,8 @@
 //! "Did you mean": the known word that is most likely meant.
 
 /// The words in quotes, with commas.
-pub(super) fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words
         .into_iter()
         .map(|word| format!("{word:?}"))
@@ -10,7 +11,8 @@ pub(super) fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// `: did you mean "bootOrder"?`, or nothing when no word is near.
-pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map_or_else(String::new, |near| format!(": did you mean {near:?}?"))
 }
 
