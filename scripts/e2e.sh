@@ -4,17 +4,37 @@
 # removes it, whatever happened. "e2e.sh shell" gives a shell in the cluster
 # instead. With KUBECONFIG, the tests that need no hand in the nodes run
 # against that cluster. RUNTIME=debian: with the machine's own containerd.
+#
+# Two suites, each in a cluster of its own, one after the other: "cluster",
+# where Coracle's parts are programs in the tests' hands, and "install", where
+# they are what deploy/ installs. A node has one place for a device plugin.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 cd "$repo"
 
 built=${CARGO_TARGET_DIR:-target}/debug
+suites=(cluster install)
+declare -A test_programs
 
-# The test program of tests/e2e, built.
-test_program() {
-    cargo test --locked --quiet -p coracle-e2e --no-run --message-format=json 2>/dev/null |
-        jq -r 'select(.executable != null and .target.name == "cluster") | .executable'
+# Where the built test programs of tests/e2e are, by suite.
+find_test_programs() {
+    local suite program
+    while read -r suite program; do test_programs[$suite]=$program; done < <(
+        cargo test --locked --quiet -p coracle-e2e --no-run --message-format=json 2>/dev/null |
+            jq -r 'select(.executable != null) | "\(.target.name) \(.executable)"'
+    )
+}
+
+# Keeps the suites that have a test which the arguments name.
+select_suites() {
+    local suite tests selected=()
+    for suite in "${suites[@]}"; do
+        tests=$("${test_programs[$suite]}" --list --format terse "$@")
+        [[ $tests != *': test'* ]] || selected+=("$suite")
+    done
+    ((${#selected[@]} > 0)) || die "no test is called like that: $*"
+    suites=("${selected[@]}")
 }
 
 build() {
@@ -78,52 +98,103 @@ remove_leftovers() {
     done
 }
 
-end() {
-    local status=$?
-    trap '' INT TERM HUP
+# Ends the cluster that runs, if one does; its logs stay when a test failed.
+tear_down() {
+    local status=$1
     if [[ -n ${init:-} ]]; then
         kill -KILL "$init" 2>/dev/null || true
         while [[ -e /proc/$init ]]; do sleep 0.05; done
+        init=''
     fi
+    [[ -n ${E2E:-} ]] || return 0
     if ((status == 0)); then
         remove "$E2E"
     else
         remove "$E2E" keep-logs
         say "The logs of the cluster are in $E2E/logs"
     fi
+    E2E=''
+}
+
+# shellcheck disable=SC2317 # the trap calls it
+end() {
+    local status=$?
+    trap '' INT TERM HUP
+    tear_down "$status"
+}
+
+# in_cluster COMMAND…: runs the command in a new cluster; $ended is its end.
+in_cluster() {
+    ended=0
+    E2E=$(mktemp -d /tmp/coracle-e2e.XXXXXX)
+    export E2E
+    echo $$ >"$E2E/owner"
+    mkdir -p "$E2E/images"
+    cp --dereference "$cache"/images/*.tar "$E2E/images/"
+    busybox_image "$(mktemp -d "$E2E/busybox.XXXX")"
+    # The last process of the namespaces ends with the first of them, and that
+    # one with this script, even when it is killed.
+    setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \
+        "$repo/tests/e2e/cluster/init.sh" "$@" <&0 &
+    unshare=$!
+    until init=$(pgrep --parent "$unshare"); do kill -0 "$unshare" 2>/dev/null || break; done
+    wait "$unshare" || ended=$?
+    tear_down "$ended"
+}
+
+# in_existing COMMAND…: runs the command on the cluster of $KUBECONFIG.
+# shellcheck disable=SC2317 # run_suites calls it by its name
+in_existing() {
+    ended=0
+    CORACLE_E2E=existing "$@" || ended=$?
+}
+
+# run_suites WHERE TEST-ARGUMENT…: all of them, also after one failed; $ended
+# is not 0 then.
+run_suites() {
+    local where=$1 suite failed=0
+    shift
+    for suite in "${suites[@]}"; do
+        say "Running the suite \"$suite\""
+        # Tests wait more than they work.
+        "$where" "${test_programs[$suite]}" --test-threads 4 "$@"
+        ((ended == 0)) || failed=$ended
+    done
+    ended=$failed
 }
 
 if [[ -n ${KUBECONFIG:-} ]]; then
     timed "Building the tests" cargo test --locked -p coracle-e2e --no-run
-    CORACLE_E2E=existing exec "$(test_program)" "$@"
+    find_test_programs
+    select_suites "$@"
+    run_suites in_existing "$@"
+    exit "$ended"
 fi
 
 ((EUID == 0)) || die "a cluster of our own needs root; or name one that exists: make e2e KUBECONFIG=…"
 programs=$("$repo/scripts/kubernetes.sh")
-"$repo/scripts/build-images.sh"
 build
+find_test_programs
+shell=''
+if [[ ${1:-} == shell ]]; then
+    shell=${SHELL:-/bin/bash}
+else
+    select_suites "$@"
+fi
+# The controller's image takes minutes after a change, and only what is
+# installed needs it.
+images=()
+[[ -n $shell || " ${suites[*]} " != *" install "* ]] || images=(--all)
+"$repo/scripts/build-images.sh" "${images[@]}"
 remove_leftovers
-E2E=$(mktemp -d /tmp/coracle-e2e.XXXXXX)
-export E2E
 trap end EXIT
 trap 'exit 130' INT TERM HUP
-echo $$ >"$E2E/owner"
-mkdir -p "$E2E/images"
-cp --dereference "$cache"/images/*.tar "$E2E/images/"
-busybox_image "$(mktemp -d "$E2E/busybox.XXXX")"
 pause_image=coracle.dev/pause:$("$built/coracle" --version | cut -d' ' -f2)
-export pause_image
-
-# Tests wait more than they work.
-command=("$(test_program)" --test-threads 4 "$@")
-[[ ${1:-} != shell ]] || command=("${SHELL:-/bin/bash}" -i)
-say "Starting the cluster"
 bin=$(realpath "$built")
-export PATH=$programs:$PATH:$bin CORACLE_E2E=own RUST_BACKTRACE=${RUST_BACKTRACE:-0}
-# The last process of the namespaces ends with the first of them, and that one
-# with this script, even when it is killed.
-setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \
-    "$repo/tests/e2e/cluster/init.sh" "${command[@]}" <&0 &
-unshare=$!
-until init=$(pgrep --parent "$unshare"); do kill -0 "$unshare" 2>/dev/null || break; done
-wait "$unshare"
+export PATH=$programs:$PATH:$bin CORACLE_E2E=own RUST_BACKTRACE=${RUST_BACKTRACE:-0} pause_image
+if [[ -n $shell ]]; then
+    in_cluster "$shell" -i
+else
+    run_suites in_cluster "$@"
+fi
+exit "$ended"

@@ -12,6 +12,19 @@ run_etcd() {
         --initial-cluster e2e=http://127.0.0.1:2380
 }
 
+# What the controller asks for, one line of JSON each, for the tests to read.
+write_audit_policy() {
+    cat >"$E2E/audit.yaml" <<'POLICY'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    users: ["system:serviceaccount:coracle-system:coracle-controller"]
+  - level: None
+POLICY
+}
+
 run_apiserver() {
     exec kube-apiserver --etcd-servers=http://127.0.0.1:2379 \
         --bind-address=0.0.0.0 --secure-port=6443 --advertise-address="$api_address" \
@@ -21,7 +34,8 @@ run_apiserver() {
         --service-account-issuer=https://kubernetes.default.svc \
         --service-account-key-file="$E2E/pki/service-accounts.key" \
         --service-account-signing-key-file="$E2E/pki/service-accounts.key" \
-        --kubelet-preferred-address-types=InternalIP --allow-privileged=true
+        --kubelet-preferred-address-types=InternalIP --allow-privileged=true \
+        --audit-policy-file="$E2E/audit.yaml" --audit-log-path="$E2E/logs/audit.log"
 }
 
 run_controllers() {
@@ -75,6 +89,7 @@ ready_apiserver() {
 control_plane_up() {
     openssl genrsa -out "$E2E/pki/service-accounts.key" 2048 2>/dev/null
     write_tokens
+    write_audit_policy
     start etcd
     start apiserver
     wait_for "the API server is ready" 60 ready_apiserver

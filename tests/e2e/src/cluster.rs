@@ -39,6 +39,19 @@ impl Cluster {
     /// # Errors
     /// When it cannot be reached.
     pub async fn get() -> anyhow::Result<Option<Self>> {
+        let Some(cluster) = Self::bare().await? else {
+            return Ok(None);
+        };
+        DEFINED.get_or_try_init(|| cluster.define()).await?;
+        Ok(Some(cluster))
+    }
+
+    /// The cluster as it is, without anything of Coracle's; `None`, after
+    /// saying why, when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn bare() -> anyhow::Result<Option<Self>> {
         let own = match std::env::var(KIND).as_deref() {
             Err(_) => {
                 skip("no cluster: run make e2e");
@@ -53,13 +66,11 @@ impl Cluster {
             Ok(other) => bail!("{KIND}={other}: it is own or existing"),
         };
         let client = Client::try_default().await.context("KUBECONFIG")?;
-        let cluster = Self {
+        Ok(Some(Self {
             client,
             kubectl: Kubectl,
             own,
-        };
-        DEFINED.get_or_try_init(|| cluster.define()).await?;
-        Ok(Some(cluster))
+        }))
     }
 
     async fn define(&self) -> anyhow::Result<()> {

@@ -7,6 +7,8 @@
 //! never for time. One that disturbs the node has it for itself.
 
 mod cluster;
+pub mod documents;
+mod installation;
 mod kubectl;
 mod machine;
 mod namespace;
@@ -17,11 +19,12 @@ mod volume;
 mod wait;
 
 pub use cluster::Cluster;
+pub use installation::{Installation, NAMESPACE};
 pub use kubectl::{Called, Kubectl};
 pub use machine::{Machine, condition};
 pub use namespace::Namespace;
 pub use node::{Component, KVM_COUNT, Node};
-pub use pod::{PodFacts, plain_pod};
+pub use pod::{PodFacts, goes_on, plain_pod};
 pub use vm::{VmPod, termination, vm_object};
 pub use volume::BlockVolume;
 pub use wait::{PATIENCE, until, wait_for};

@@ -108,6 +108,28 @@ impl Node {
         Ok(())
     }
 
+    /// Gives an image of the node another name.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn tag_image(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let address = ["--address", "/run/containerd/containerd.sock"];
+        let tag = [
+            "--namespace",
+            "k8s.io",
+            "images",
+            "tag",
+            "--force",
+            from,
+            to,
+        ];
+        let tagged = Command::new("ctr").args(address).args(tag).output().await;
+        let tagged = tagged.context("ctr cannot be run")?;
+        let said = String::from_utf8_lossy(&tagged.stderr);
+        ensure!(tagged.status.success(), "{from} as {to}: {said}");
+        Ok(())
+    }
+
     /// The object in the API.
     #[must_use]
     pub fn api(&self) -> Api<Object> {

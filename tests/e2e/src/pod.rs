@@ -1,6 +1,7 @@
 //! Pods: a plain one that Pod Security `restricted` admits, and what a test
 //! reads of any.
 
+use anyhow::ensure;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use serde_json::{Value, json};
 
@@ -92,4 +93,17 @@ impl PodFacts for Pod {
     fn container(&self) -> Option<&ContainerStatus> {
         self.status.as_ref()?.container_statuses.as_ref()?.first()
     }
+}
+
+/// Whether a pod is the one that it was, and its container never ended.
+///
+/// # Errors
+/// When it is another, or its container is; with what is now.
+pub fn goes_on(before: &Pod, now: &Pod) -> anyhow::Result<()> {
+    ensure!(now.metadata.uid == before.metadata.uid, "another pod");
+    ensure!(now.runs(), "it does not run: {:#?}", now.status);
+    ensure!(now.restarts() == 0, "restarted: {:#?}", now.status);
+    let container = |pod: &Pod| pod.container()?.container_id.clone();
+    ensure!(container(now) == container(before), "another container");
+    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use coracle_api::vm::Phase;
 use coracle_e2e::{
-    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, VmPod, vm_object,
+    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, VmPod, goes_on, vm_object,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -41,13 +41,7 @@ impl Running {
 
     /// The guest is the one that it was.
     async fn goes_on(&self) -> anyhow::Result<()> {
-        let now = self.pod.get().await?;
-        assert_eq!(now.metadata.uid, self.before.metadata.uid);
-        assert!(now.runs(), "{:#?}", now.status);
-        assert_eq!(now.restarts(), 0);
-        let container = |pod: &Pod| pod.container()?.container_id.clone();
-        assert_eq!(container(&now), container(&self.before));
-        Ok(())
+        goes_on(&self.before, &self.pod.get().await?)
     }
 }
 
