@@ -132,9 +132,12 @@ in_cluster() {
     mkdir -p "$E2E/images"
     cp --dereference "$cache"/images/*.tar "$E2E/images/"
     busybox_image "$(mktemp -d "$E2E/busybox.XXXX")"
+    # As it is installed: kubectl finds it by its name.
+    mkdir "$E2E/plugins"
+    ln -s "$(realpath "$built")/coracle" "$E2E/plugins/kubectl-coracle"
     # The last process of the namespaces ends with the first of them, and that
     # one with this script, even when it is killed.
-    setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \
+    PATH=$PATH:$E2E/plugins setpriv --pdeathsig KILL unshare --pid --fork --kill-child=KILL --mount-proc --mount --net \
         "$repo/tests/e2e/cluster/init.sh" "$@" <&0 &
     unshare=$!
     until init=$(pgrep --parent "$unshare"); do kill -0 "$unshare" 2>/dev/null || break; done

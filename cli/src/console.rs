@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use crate::images::ctr;
+use crate::terminal;
 
 /// The shim's program in the VM image.
 pub const SHIM: &str = "/usr/bin/coracle-shim";
@@ -212,6 +213,8 @@ pub async fn follow(
 /// Gives the user's terminal to the console until it ends or the user leaves
 /// it. Whether the container could be reached.
 pub async fn interact(place: &Place) -> std::io::Result<bool> {
+    // containerd's client makes it raw, and may be killed before it is done.
+    let _kept = terminal::keep()?;
     let status = shim(place, &["console"], true)
         .kill_on_drop(true)
         .status()

@@ -7,6 +7,9 @@
 //! plugin that registers over its real socket, and what the container gets is
 //! what a kubelet would have given it. The single-machine mode therefore never
 //! puts anything into a pod that a stock node would not.
+//!
+//! Under the name of a kubectl plugin the program speaks to a cluster instead:
+//! see [`kubectl`].
 
 pub mod app;
 pub mod args;
@@ -19,6 +22,7 @@ pub mod devices;
 pub mod failure;
 pub mod images;
 pub mod interrupt;
+pub mod kubectl;
 pub mod manifest;
 pub mod node;
 pub mod paths;
@@ -29,5 +33,6 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod teardown;
+pub mod terminal;
 pub mod vms;
 pub mod volume;

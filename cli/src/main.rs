@@ -1,14 +1,45 @@
-//! The `coracle` command: see the library for what it does.
+//! The `coracle` command, and the kubectl plugin: see the library for what
+//! they do.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use coracle::{app, args::Cli};
+use coracle::{app, args::Cli, kubectl};
 use tracing::level_filters::LevelFilter;
 
+/// Which of the two this is.
+enum Program {
+    Machine(Box<Cli>),
+    Plugin(Box<kubectl::Cli>),
+}
+
+impl Program {
+    fn parse() -> Self {
+        let name = std::env::args_os().next();
+        if name.is_some_and(|name| kubectl::is_plugin(&name)) {
+            return Self::Plugin(Box::new(kubectl::Cli::parse()));
+        }
+        Self::Machine(Box::new(Cli::parse()))
+    }
+
+    fn verbose(&self) -> u8 {
+        match self {
+            Self::Machine(cli) => cli.global.verbose,
+            Self::Plugin(cli) => cli.global.verbose,
+        }
+    }
+
+    async fn run(self) -> ExitCode {
+        match self {
+            Self::Machine(cli) => app::main(*cli).await,
+            Self::Plugin(cli) => kubectl::main(*cli).await,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.global.verbose {
+    let program = Program::parse();
+    let level = match program.verbose() {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
@@ -23,7 +54,7 @@ fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => {
-            let code = runtime.block_on(app::main(cli));
+            let code = runtime.block_on(program.run());
             // A blocked read of the terminal must not keep the process.
             runtime.shutdown_background();
             code

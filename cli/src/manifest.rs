@@ -20,6 +20,7 @@ mod kinds;
 mod problem;
 mod rules;
 mod schema;
+pub mod server;
 
 pub use coracle_yaml::Position;
 pub use problem::{ManifestError, Problem};
@@ -71,7 +72,8 @@ impl Manifests {
     }
 }
 
-fn read(path: &Path) -> Result<Source, ManifestError> {
+/// Reads a file; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Source, ManifestError> {
     let stdin = path == Path::new("-");
     let text = if stdin {
         io::read_to_string(io::stdin())

@@ -5,7 +5,6 @@ mod list;
 mod logs;
 mod stop;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -22,6 +21,7 @@ use crate::pod_volumes;
 use crate::process;
 use crate::progress::say;
 use crate::record::{self, Found};
+use crate::terminal;
 
 /// The VMs of a state directory.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ impl Vms<'_> {
     pub async fn console(&self, name: &str) -> Result<u8, Failure> {
         let found = record::find(self.paths, name).config()?;
         let place = self.place(&found).await?;
-        if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        if terminal::is_interactive() {
             let reached = console::interact(&place).await.host()?;
             return Ok(if reached { exit::OK } else { exit::GUEST });
         }

@@ -232,7 +232,7 @@ fn field(path: &str, key: &str) -> String {
 }
 
 /// A value where the schema allows any.
-fn plain(value: &Value) -> Json {
+pub(super) fn plain(value: &Value) -> Json {
     match value {
         Value::Scalar(Scalar::Null, _) => Json::Null,
         Value::Scalar(Scalar::Bool(value), _) => Json::Bool(*value),

@@ -1,0 +1,113 @@
+//! What is shown of a VM that is well, of one that has crashed, and of one
+//! that was never looked at.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kubectl::testing::{at, running, vm};
+
+fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+fn claim() -> PersistentVolumeClaim {
+    of(json!({
+        "metadata": {"name": "web-root"},
+        "spec": {
+            "volumeMode": "Block", "volumeName": "pv-1", "storageClassName": "fast",
+            "resources": {"requests": {"storage": "10Gi"}},
+        },
+        "status": {"phase": "Bound", "capacity": {"storage": "12Gi"}},
+    }))
+}
+
+fn pod(restarts: i32) -> Pod {
+    of(json!({
+        "metadata": {"name": "web-3"},
+        "spec": {"containers": [{
+            "name": "vm",
+            "resources": {"limits": {"memory": "2108Mi", "coracle.dev/kvm": "1"}},
+        }]},
+        "status": {"containerStatuses": [{
+            "name": "vm", "image": "i", "imageID": "i", "ready": true, "restartCount": restarts,
+            "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}},
+            "allocatedResourcesStatus": [{"name": "coracle.dev/kvm", "resources": [
+                {"resourceID": "kvm-0", "health": "Healthy"},
+            ]}],
+        }]},
+    }))
+}
+
+fn event(reason: &str, kind: &str, at: &str) -> Event {
+    of(json!({
+        "metadata": {"name": reason},
+        "involvedObject": {"kind": kind, "name": "web"},
+        "type": "Normal", "reason": reason, "message": "created pod web-3",
+        "eventTime": at,
+    }))
+}
+
+fn facts(vm: VirtualMachine, pod: Option<Pod>) -> Facts {
+    Facts {
+        vm,
+        pod,
+        claims: BTreeMap::from([("web-root".to_owned(), Some(claim()))]),
+        events: vec![event(
+            "PodCreated",
+            "VirtualMachine",
+            "2026-01-01T00:00:01.000000Z",
+        )],
+        hidden: Vec::new(),
+    }
+}
+
+#[test]
+fn a_vm_that_is_well() {
+    let text = text::render(&facts(running("web"), Some(pod(0))), at("00:05:00"));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_vm_that_has_crashed_and_runs_again() {
+    let mut vm = running("web");
+    if let Some(status) = &mut vm.status {
+        status.last_termination = Some(of(json!({
+            "reason": "GuestPanicked", "message": "the guest's kernel panicked",
+            "exitCode": 1, "at": "2026-01-01T00:00:30Z", "incarnation": 3,
+        })));
+    }
+    let mut facts = facts(vm, Some(pod(2)));
+    facts.events.clear();
+    insta::assert_snapshot!(text::render(&facts, at("00:05:00")));
+}
+
+#[test]
+fn a_vm_whose_claim_is_missing_and_whose_events_are_hidden() {
+    let mut vm = vm("web");
+    vm.status = Some(of(json!({
+        "phase": "Pending",
+        "conditions": [
+            {"type": "Ready", "status": "False", "reason": "ClaimNotFound",
+             "message": "claim \"web-root\" does not exist",
+             "lastTransitionTime": "2026-01-01T00:00:01Z"},
+            {"type": "DisksReady", "status": "False", "reason": "ClaimNotFound",
+             "message": "claim \"web-root\" does not exist",
+             "lastTransitionTime": "2026-01-01T00:00:01Z"},
+        ],
+    })));
+    let facts = Facts {
+        claims: BTreeMap::from([("web-root".to_owned(), None)]),
+        events: Vec::new(),
+        hidden: vec!["you may not list events in namespace \"shop\"".to_owned()],
+        ..facts(vm, None)
+    };
+    insta::assert_snapshot!(text::render(&facts, at("00:05:00")));
+}
+
+#[test]
+fn a_vm_that_the_controller_has_not_seen() {
+    let facts = facts(vm("web"), None);
+    let text = text::render(&facts, at("00:00:05"));
+    assert!(text.contains("Phase:         unknown"), "{text}");
+    assert!(text.contains("get deploy coracle-controller"), "{text}");
+}
