@@ -9,6 +9,7 @@
 
 mod disk;
 mod guest;
+mod journal;
 mod manifest;
 mod node;
 mod procfs;
@@ -18,6 +19,7 @@ mod wait;
 
 pub use disk::{LoopDisk, Pattern};
 pub use guest::guest;
+pub use journal::{Journal, JournalError};
 pub use manifest::{Manifest, disk, vm};
 pub use node::Node;
 pub use procfs::{Process, processes};
@@ -25,8 +27,13 @@ pub use programs::program;
 pub use run::{Finished, Run};
 pub use wait::{PATIENCE, until};
 
-/// Says why a test does not run here, in the form that `make test` gathers.
+/// Says something in the test's output.
 #[expect(clippy::print_stderr, reason = "it is the test's output")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Says why a test does not run here, in the form that `make test` gathers.
 pub fn skip(why: &str) {
-    eprintln!("skipped: {why}");
+    say(&format!("skipped: {why}"));
 }

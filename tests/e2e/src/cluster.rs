@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::kubectl::Kubectl;
-use crate::node::{Component, Node};
+use crate::node::{Component, FIRST, Node};
 use crate::wait::wait_for;
 
 /// Says which kind of cluster there is: `own` or `existing`.
@@ -100,7 +100,7 @@ impl Cluster {
             skip("needs the node's programs in its hands: run make e2e without KUBECONFIG");
             return None;
         };
-        Some(Node::new(dir.clone(), self.clone()))
+        Some(Node::new(FIRST, dir.clone(), self.clone()))
     }
 
     /// The node with its device plugin.

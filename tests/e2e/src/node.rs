@@ -13,7 +13,8 @@ use crate::wait::wait_for;
 
 /// How many slots the device plugin offers.
 pub const KVM_COUNT: u32 = 1000;
-const NAME: &str = "node1";
+/// The first node, which is there all the time.
+pub(crate) const FIRST: &str = "node1";
 
 /// A program of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +49,20 @@ impl Component {
 /// A node and its programs.
 #[derive(Clone)]
 pub struct Node {
+    name: &'static str,
     dir: PathBuf,
     cluster: Cluster,
 }
 
 impl Node {
-    pub(crate) fn new(dir: PathBuf, cluster: Cluster) -> Self {
-        Self { dir, cluster }
+    pub(crate) fn new(name: &'static str, dir: PathBuf, cluster: Cluster) -> Self {
+        Self { name, dir, cluster }
     }
 
     /// Its name in the API.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     /// A directory for files of the tests; removed with the cluster.
@@ -94,18 +96,7 @@ impl Node {
     }
 
     async fn component(&self, action: &str, component: Component) -> anyhow::Result<()> {
-        let script = repository().join("tests/e2e/cluster/component.sh");
-        let ended = Command::new(&script)
-            .args([action, component.name(), NAME])
-            .output()
-            .await
-            .with_context(|| format!("{} cannot be run", script.display()))?;
-        ensure!(
-            ended.status.success(),
-            "{action} {component:?}: {}",
-            String::from_utf8_lossy(&ended.stderr)
-        );
-        Ok(())
+        script("component.sh", &[action, component.name(), self.name]).await
     }
 
     /// Gives an image of the node another name.
@@ -142,7 +133,7 @@ impl Node {
     /// When it does not.
     pub async fn allocatable_is(&self, count: u32) -> anyhow::Result<()> {
         let what = format!("allocatable {RESOURCE_KVM} is {count}");
-        wait_for(&self.api(), NAME, &what, |node| {
+        wait_for(&self.api(), self.name, &what, |node| {
             node.is_some_and(|node| allocatable(node) == Some(count))
         })
         .await?;
@@ -155,7 +146,7 @@ impl Node {
     /// When it does not become so.
     pub async fn ready_is(&self, ready: &str) -> anyhow::Result<()> {
         let what = format!("Ready is {ready}");
-        wait_for(&self.api(), NAME, &what, |node| {
+        wait_for(&self.api(), self.name, &what, |node| {
             let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
             conditions
                 .into_iter()
@@ -165,6 +156,23 @@ impl Node {
         .await?;
         Ok(())
     }
+}
+
+/// Runs a script of the cluster's to its end.
+pub(crate) async fn script(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let path = repository().join("tests/e2e/cluster").join(name);
+    let ended = Command::new(&path)
+        .args(arguments)
+        .output()
+        .await
+        .with_context(|| format!("{} cannot be run", path.display()))?;
+    ensure!(
+        ended.status.success(),
+        "{name} {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    Ok(())
 }
 
 /// How many slots of KVM a node offers; `None` when it never offered any.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
 use coracle_api::names::DISK_GID;
-use coracle_tests::{LoopDisk, guest};
+use coracle_tests::{Journal, LoopDisk, guest};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -14,10 +14,37 @@ use nix::unistd::{Gid, chown};
 use serde_json::json;
 
 use crate::namespace::Namespace;
-use crate::node::Node;
-use crate::wait::wait_for;
+use crate::node::{FIRST, Node};
+use crate::second::SECOND;
+use crate::wait::{until, wait_for};
 
 const SIZE: u64 = 1 << 20;
+
+/// Where a volume can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// On the first node, by one node at a time.
+    One,
+    /// On both nodes, and by both at once: nothing but the controller keeps
+    /// two guests apart.
+    Both,
+}
+
+impl Reach {
+    fn mode(self) -> &'static str {
+        match self {
+            Self::One => "ReadWriteOnce",
+            Self::Both => "ReadWriteMany",
+        }
+    }
+
+    fn nodes(self) -> &'static [&'static str] {
+        match self {
+            Self::One => &[FIRST],
+            Self::Both => &[FIRST, SECOND],
+        }
+    }
+}
 
 /// A loop device, the volume on it, and the claim that it is bound to.
 pub struct BlockVolume {
@@ -25,6 +52,7 @@ pub struct BlockVolume {
     pub disk: LoopDisk,
     /// The volume's name.
     pub name: String,
+    reach: Reach,
     claim: String,
     client: Client,
     namespace: String,
@@ -42,6 +70,16 @@ impl BlockVolume {
         claim: &str,
         content: &str,
     ) -> anyhow::Result<Self> {
+        Self::make(node, namespace, claim, content, Reach::One).await
+    }
+
+    async fn make(
+        node: &Node,
+        namespace: &Namespace,
+        claim: &str,
+        content: &str,
+        reach: Reach,
+    ) -> anyhow::Result<Self> {
         let content = fs::read(guest(content)?)?;
         let name = format!("{}-{claim}", namespace.name);
         let disk = LoopDisk::new(node.dir(), &name, &content, SIZE)?;
@@ -55,13 +93,13 @@ impl BlockVolume {
             "spec": {
                 "capacity": {"storage": "1Mi"},
                 "volumeMode": "Block",
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": [reach.mode()],
                 "persistentVolumeReclaimPolicy": "Retain",
                 "storageClassName": "",
                 "claimRef": {"namespace": namespace.name, "name": claim},
                 "local": {"path": disk.path()},
                 "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name()]},
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": reach.nodes()},
                 ]}]}},
             },
         }))?;
@@ -71,6 +109,7 @@ impl BlockVolume {
         Ok(Self {
             disk,
             name,
+            reach,
             claim: claim.to_owned(),
             client,
             namespace: namespace.name.clone(),
@@ -92,6 +131,42 @@ impl BlockVolume {
         Ok(volume)
     }
 
+    /// The same, on a volume of that reach.
+    ///
+    /// # Errors
+    /// When one of them cannot be made.
+    pub async fn reaching(
+        reach: Reach,
+        node: &Node,
+        namespace: &Namespace,
+        claim: &str,
+        content: &str,
+    ) -> anyhow::Result<Self> {
+        let volume = Self::make(node, namespace, claim, content, reach).await?;
+        volume.claim().await?;
+        Ok(volume)
+    }
+
+    /// How far the guest `journal` is on it, that may write meanwhile.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn glance(&self) -> anyhow::Result<Journal> {
+        Ok(Journal::glance(&self.disk.read()?)?)
+    }
+
+    /// Waits until this many more records are in the journal, and returns it.
+    ///
+    /// # Errors
+    /// When nobody writes them.
+    pub async fn advances(&self, records: u32) -> anyhow::Result<Journal> {
+        let goal = self.glance()?.newest + records;
+        until(&format!("record {goal} is written"), async || {
+            Ok(Some(self.glance()?).filter(|journal| journal.newest >= goal))
+        })
+        .await
+    }
+
     /// Makes the claim, and returns it when it is bound.
     ///
     /// # Errors
@@ -103,7 +178,7 @@ impl BlockVolume {
                 "storageClassName": "",
                 "volumeName": self.name,
                 "volumeMode": "Block",
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": [self.reach.mode()],
                 "resources": {"requests": {"storage": "1Mi"}},
             },
         }))?;

@@ -5,4 +5,5 @@ mod definition;
 mod device_plugin;
 mod outages;
 mod refused;
+mod two_nodes;
 mod vm_pod;

@@ -1,0 +1,230 @@
+//! Two nodes: which of them a VM comes to, and what becomes of it when its node
+//! is lost. Whatever happens, no two guests are on one disk.
+//!
+//! The disk of these guests can be used from both nodes, and it is shareable:
+//! the shim does not hold it, so nothing but the controller keeps two guests
+//! apart. The guests would notice each other, and their journal would show it.
+
+use coracle_api::names::{ANNOTATION_RESTART, RESOURCE_KVM};
+use coracle_api::vm::{ConditionType, Phase};
+use coracle_e2e::{
+    BlockVolume, Cluster, Component, KVM_COUNT, Machine, Namespace, Node, PLACE, PodFacts, Reach,
+    SecondNode, TAINT, VmPod, condition, vm_object,
+};
+use coracle_tests::Journal;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+/// More than two seconds' worth, and less than the journal remembers.
+const MANY: u32 = 40;
+
+/// What lets a pod come to the second node.
+fn welcome() -> Value {
+    json!({"key": TAINT, "operator": "Exists"})
+}
+
+/// A guest that runs on the second node, and may run on the first.
+struct Placed {
+    first: Node,
+    namespace: Namespace,
+    disk: BlockVolume,
+    vm: Machine,
+    pod: VmPod,
+    before: Pod,
+    // Last: the node is switched off when all else is gone.
+    second: SecondNode,
+}
+
+impl Placed {
+    async fn new(cluster: &Cluster, tolerations: &[Value]) -> anyhow::Result<Option<Self>> {
+        let Some(first) = cluster.node_with_controller().await? else {
+            return Ok(None);
+        };
+        let Some(second) = SecondNode::on(cluster).await? else {
+            return Ok(None);
+        };
+        let namespace = Namespace::new(cluster).await?;
+        let disk = BlockVolume::reaching(Reach::Both, &first, &namespace, "root", "journal");
+        let disk = disk.await?;
+        second.place(second.node()).await?;
+        let tolerations: Vec<Value> = [welcome()].iter().chain(tolerations).cloned().collect();
+        let fields = json!({
+            "nodeSelector": {PLACE: "here"},
+            "tolerations": tolerations,
+            "disks": [{
+                "name": "root", "bootOrder": 1, "claim": {"name": "root"}, "shareable": true,
+            }],
+        });
+        let vm = Machine::apply(cluster, &namespace, &vm_object("web", fields)).await?;
+        let pod = vm.runs(1).await?;
+        pod.says("guest ready").await?;
+        let before = pod.get().await?;
+        Ok(Some(Self {
+            first,
+            namespace,
+            disk,
+            vm,
+            pod,
+            before,
+            second,
+        }))
+    }
+
+    /// The one pod of the VM is the one that it was.
+    async fn is_alone(&self) -> anyhow::Result<Pod> {
+        let pods = self.namespace.pods().list(&ListParams::default()).await?;
+        let names: Vec<_> = pods.iter().map(|pod| &pod.metadata.name).collect();
+        assert_eq!(names, [&Some(self.pod.name.clone())]);
+        let now = self.pod.get().await?;
+        assert_eq!(now.metadata.uid, self.before.metadata.uid);
+        assert_eq!(now.restarts(), 0);
+        let container = |pod: &Pod| pod.container()?.container_id.clone();
+        assert_eq!(container(&now), container(&self.before));
+        Ok(now)
+    }
+
+    /// The guest of this boot goes on writing.
+    async fn writes(&self, boots: u32) -> anyhow::Result<()> {
+        let journal = self.disk.advances(MANY).await?;
+        assert_eq!(journal.boots, boots);
+        Ok(())
+    }
+
+    /// It runs on the first node now; then it ends, and its disk is right.
+    async fn moved(&self) -> anyhow::Result<()> {
+        let pod = self.vm.runs(2).await?;
+        pod.says("guest ready").await?;
+        let node = pod.get().await?.spec.and_then(|spec| spec.node_name);
+        assert_eq!(node.as_deref(), Some(self.first.name()));
+        self.writes(2).await?;
+        self.vm.delete(&pod).await?;
+        let journal = Journal::read(&self.disk.disk.read()?)?;
+        assert_eq!(journal.boots, 2);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_vm_comes_only_to_a_node_with_kvm_and_says_so_where_there_is_none() -> anyhow::Result<()>
+{
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(_plugin) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let Some(first) = cluster.node_with_controller().await? else {
+        return Ok(());
+    };
+    let Some(second) = SecondNode::on(&cluster).await? else {
+        return Ok(());
+    };
+    let namespace = Namespace::new(&cluster).await?;
+    let mut disks = vec![];
+    for claim in ["any", "bound"] {
+        let disk = BlockVolume::reaching(Reach::Both, &first, &namespace, claim, "power-button");
+        disks.push(disk.await?);
+    }
+    let fields = |claim: &str| {
+        json!({
+            "accelerator": "Kvm",
+            "tolerations": [welcome()],
+            "disks": [{"name": "root", "bootOrder": 1, "claim": {"name": claim}}],
+        })
+    };
+    // The second node has nothing else to do.
+    let any = Machine::apply(&cluster, &namespace, &vm_object("any", fields("any"))).await?;
+    any.runs(1).await?;
+    let status = any.phase_is(Phase::Running).await?;
+    assert_eq!(status.node_name.as_deref(), Some(first.name()));
+
+    let mut bound = fields("bound");
+    bound["nodeSelector"] = json!({"kubernetes.io/hostname": second.node().name()});
+    let bound = Machine::apply(&cluster, &namespace, &vm_object("bound", bound)).await?;
+    let waits = bound.wait("is unschedulable for want of KVM", |status| {
+        condition(status, ConditionType::Scheduled).is_some_and(|scheduled| {
+            scheduled.reason == "KvmUnavailable" && scheduled.message.contains(RESOURCE_KVM)
+        })
+    });
+    assert_eq!(waits.await?.phase, Some(Phase::Scheduling));
+
+    second.node().start(Component::DevicePlugin).await?;
+    second.node().allocatable_is(KVM_COUNT).await?;
+    bound.runs(1).await?;
+    let status = bound.phase_is(Phase::Running).await?;
+    assert_eq!(status.node_name.as_deref(), Some(second.node().name()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_guest_runs_on_while_its_node_is_cut_off_and_after() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(placed) = Placed::new(&cluster, &[]).await? else {
+        return Ok(());
+    };
+    placed.second.cut().await?;
+    placed.writes(1).await?;
+    placed.is_alone().await?;
+    placed.second.heal().await?;
+    placed.pod.says("guest ready").await?;
+    placed.vm.runs(1).await?;
+    placed.writes(1).await?;
+    assert!(placed.is_alone().await?.runs());
+    placed.vm.delete(&placed.pod).await?;
+    assert_eq!(Journal::read(&placed.disk.disk.read()?)?.boots, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_vm_of_a_lost_node_starts_elsewhere_once_the_node_is_out_of_service() -> anyhow::Result<()>
+{
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let soon = json!({
+        "key": "node.kubernetes.io/unreachable", "operator": "Exists",
+        "effect": "NoExecute", "tolerationSeconds": 1,
+    });
+    let Some(placed) = Placed::new(&cluster, &[soon]).await? else {
+        return Ok(());
+    };
+    placed.second.place(&placed.first).await?;
+    placed.second.cut().await?;
+    let evicted = placed
+        .pod
+        .wait("evicted", |pod| pod.metadata.deletion_timestamp.is_some());
+    evicted.await?;
+    // Everything asks for a new pod now. The old one cannot be asked.
+    placed.vm.annotate(ANNOTATION_RESTART, "now").await?;
+    placed.writes(1).await?;
+    let status = placed.vm.phase_is(Phase::Stopping).await?;
+    assert_eq!(status.incarnation, Some(1));
+    placed.is_alone().await?;
+
+    placed.second.power_off().await?;
+    placed.is_alone().await?;
+    placed.second.out_of_service().await?;
+    placed.moved().await
+}
+
+#[tokio::test]
+async fn a_vm_of_a_node_that_was_deleted_starts_elsewhere() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(placed) = Placed::new(&cluster, &[]).await? else {
+        return Ok(());
+    };
+    placed.second.place(&placed.first).await?;
+    placed.second.power_off().await?;
+    let delete = ["delete", "node", placed.second.node().name()];
+    cluster.kubectl.run(&delete).await?;
+    placed.moved().await
+}
