@@ -1,7 +1,7 @@
 # Coracle. `make` alone lists the targets; what a target does is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check crds images bench clean clean-cache
+.PHONY: help demo test e2e soak check crds images bench clean clean-cache
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ test: ## Run every test that this machine can run, and say what was skipped and 
 e2e: ## Test on a real Kubernetes of its own (KUBECONFIG=…: on that one; RUNTIME=debian: with Debian's containerd)
 	@scripts/packages.sh build run test e2e
 	@scripts/e2e.sh
+
+soak: ## Kill the cluster's programs at random for ten minutes while guests write (CORACLE_SOAK_SECONDS, CORACLE_SOAK_SEED)
+	@scripts/packages.sh build run test e2e
+	@CORACLE_SOAK_SECONDS=$${CORACLE_SOAK_SECONDS:-600} scripts/e2e.sh faults --nocapture
 
 check: ## Format, lint, documentation, licences, generated files
 	@scripts/packages.sh build check

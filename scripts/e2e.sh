@@ -11,6 +11,8 @@
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
+# shellcheck source=scripts/leftovers.sh
+source "$(dirname "$0")/leftovers.sh"
 cd "$repo"
 
 built=${CARGO_TARGET_DIR:-target}/debug
@@ -57,47 +59,6 @@ busybox_image() {
     tar -C "$dir" -cf "$E2E/images/busybox.tar" manifest.json config.json layer.tar
 }
 
-# The loop devices on files below DIR, deleted ones too.
-loops_below() {
-    losetup --list --noheadings --output NAME,BACK-FILE |
-        awk -v dir="$1/" 'index($2, dir) == 1 {print $1}'
-}
-
-# The loop devices on a device: the kubelet puts one on each raw block volume.
-# By inode: the path it used was in a mount namespace that is gone.
-loops_on() {
-    losetup --list --noheadings --output NAME,BACK-INO,BACK-MAJ:MIN |
-        awk -v file="$(stat --format '%i %Hd:%Ld' "$1")" '$2 " " $3 == file {print $1}'
-}
-
-# Everything that outlives the namespaces: loop devices, cgroups, files.
-remove() {
-    local dir=$1 device upper hierarchy
-    for device in $(loops_below "$dir"); do
-        for upper in $(loops_on "$device"); do losetup --detach "$upper"; done
-        # Gone already when a test had let go of it.
-        losetup --detach "$device" 2>/dev/null || true
-    done
-    while read -r hierarchy; do
-        [[ ! -d $hierarchy/${dir##*/} ]] || find "$hierarchy/${dir##*/}" -depth -type d -exec rmdir {} +
-    done < <(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts)
-    if [[ ${2:-} == keep-logs ]]; then
-        find "$dir" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf --one-file-system {} +
-    else
-        rm -rf --one-file-system "$dir"
-    fi
-}
-
-# What a killed run left: its owner is no more.
-remove_leftovers() {
-    local owner
-    for owner in /tmp/coracle-e2e.*/owner; do
-        if [[ ! -e $owner ]] || kill -0 "$(<"$owner")" 2>/dev/null; then continue; fi
-        say "Removing what a killed run left in ${owner%/*}"
-        remove "${owner%/*}"
-    done
-}
-
 # Ends the cluster that runs, if one does; its logs stay when a test failed.
 tear_down() {
     local status=$1
@@ -126,7 +87,7 @@ end() {
 # in_cluster COMMAND…: runs the command in a new cluster; $ended is its end.
 in_cluster() {
     ended=0
-    E2E=$(mktemp -d /tmp/coracle-e2e.XXXXXX)
+    E2E=$(mktemp -d "${clusters}XXXXXX")
     export E2E
     echo $$ >"$E2E/owner"
     mkdir -p "$E2E/images"

@@ -3,6 +3,7 @@
 mod controller;
 mod definition;
 mod device_plugin;
+mod faults;
 mod outages;
 mod refused;
 mod two_nodes;
