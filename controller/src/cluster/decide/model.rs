@@ -1,6 +1,7 @@
 //! Two controllers that lead in turn, with caches as stale as can be, a
-//! kubelet, a lost node and a restless user, in every order: never do two pods
-//! of the VM run at once.
+//! kubelet, a node that is cut off, evicted, switched off, declared out of
+//! service or deleted, and that comes back, and a restless user, in every
+//! order: never do two pods of the VM run at once.
 //!
 //! The decisions and statuses are the real ones; the API server is a model of
 //! what matters of it: names are unique, a status write names the version it
@@ -16,18 +17,13 @@ use coracle_api::vm::RunPolicy;
 use proptest::prelude::*;
 use serde_json::json;
 
+use pods::{Node, Pod, confirm, end, of_node, start};
+
 use super::*;
 use crate::cluster::apply::Outcome;
-use crate::cluster::facts::{Container, Life};
+use crate::cluster::facts::Life;
 use crate::cluster::status::{Sources, status};
-use crate::cluster::testing::{at, ended, settings, vm};
-
-/// A pod, and whether its guest truly runs.
-#[derive(Clone, Debug)]
-struct Pod {
-    facts: PodFacts,
-    runs: bool,
-}
+use crate::cluster::testing::{at, settings, vm};
 
 #[derive(Clone, Debug, Default)]
 struct Cache {
@@ -60,8 +56,12 @@ enum Step {
     Start,
     End(i32),
     Confirm,
-    LoseNode,
-    OutOfService,
+    Cut,
+    Evict,
+    SayFailed,
+    SwitchOff,
+    Collect,
+    Return,
     DeletePod,
     Policy(RunPolicy),
     Restart,
@@ -100,36 +100,14 @@ impl World {
                 self.leader = 1 - self.leader;
             }
             Step::Start => self.on_pods(start),
-            Step::End(code) => self.on_pods(|pod| {
-                if pod.facts.life == Life::Alive && pod.runs {
-                    pod.runs = false;
-                    let reason = if *code == 0 {
-                        "GuestShutdown"
-                    } else {
-                        "QemuFailed"
-                    };
-                    let end = ended(pod.facts.incarnation, reason, Some(*code));
-                    pod.facts.life = Life::Ended(Box::new(end));
-                    pod.facts.container = Container::Terminated;
-                }
-                true
-            }),
-            Step::Confirm => self.on_pods(|pod| {
-                let confirmed = pod.facts.deleting && pod.facts.life != Life::Unproven;
-                pod.runs &= !confirmed;
-                !confirmed
-            }),
-            Step::LoseNode => self.on_pods(|pod| {
-                if pod.facts.life == Life::Alive {
-                    pod.facts.life = Life::Unproven;
-                }
-                true
-            }),
-            Step::OutOfService => self.on_pods(|pod| {
-                let off = pod.facts.life == Life::Unproven;
-                pod.runs &= !off;
-                !off
-            }),
+            Step::End(code) => self.on_pods(|pod| end(pod, *code)),
+            Step::Confirm => self.on_pods(confirm),
+            Step::Cut
+            | Step::Evict
+            | Step::SayFailed
+            | Step::SwitchOff
+            | Step::Collect
+            | Step::Return => self.on_pods(|pod| of_node(pod, step)),
             // A user who deletes a pod of a lost node with a final phase removes
             // it at once, and answers for it: not modelled.
             Step::DeletePod => self.on_pods(|pod| {
@@ -235,7 +213,12 @@ impl World {
             facts.uid = Some(self.uids.to_string());
             let name = facts.name.clone();
             let facts = facts.clone();
-            self.pods.insert(name, Pod { facts, runs: true });
+            let pod = Pod {
+                facts,
+                runs: true,
+                node: Node::Reached,
+            };
+            self.pods.insert(name, pod);
         }
         let decision = Decision::rest(Stage::Creating);
         self.report(&seen, &decision, &Outcome::Created(Arc::new(facts)));
@@ -257,17 +240,6 @@ impl World {
     }
 }
 
-fn start(pod: &mut Pod) -> bool {
-    if pod.facts.life == Life::Alive {
-        pod.facts.node = Some("node1".into());
-        pod.facts.container = Container::Running {
-            since: at(0),
-            ready: Some(at(0)),
-        };
-    }
-    true
-}
-
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let controller = 0..2_usize;
     let step = prop_oneof![
@@ -279,8 +251,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Start),
         2 => (0..4).prop_map(Step::End),
         3 => Just(Step::Confirm),
-        1 => Just(Step::LoseNode),
-        1 => Just(Step::OutOfService),
+        2 => Just(Step::Cut),
+        1 => Just(Step::Evict),
+        1 => Just(Step::SayFailed),
+        1 => Just(Step::SwitchOff),
+        2 => Just(Step::Collect),
+        1 => Just(Step::Return),
         1 => Just(Step::DeletePod),
         1 => prop_oneof![
             Just(RunPolicy::Always), Just(RunPolicy::OnFailure),
@@ -316,22 +292,55 @@ proptest! {
     }
 }
 
+/// What a controller and a kubelet do when nothing disturbs them.
+fn round(world: &mut World) {
+    for step in [
+        Step::SeeVm(0),
+        Step::SeePods(0),
+        Step::Look,
+        Step::PostArrives,
+        Step::Confirm,
+        Step::Start,
+    ] {
+        world.take(&step);
+    }
+}
+
+#[test]
+fn a_vm_of_a_lost_node_stays_one_until_its_node_is_known_to_be_off() {
+    let mut world = World::new();
+    for _ in 0..6 {
+        round(&mut world);
+    }
+    let only = |world: &World| world.pods.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(only(&world), ["web-1"]);
+    for step in [
+        Step::Cut,
+        Step::Evict,
+        Step::Restart,
+        Step::SayFailed,
+        Step::SwitchOff,
+    ] {
+        world.take(&step);
+        for _ in 0..6 {
+            round(&mut world);
+        }
+        assert_eq!(only(&world), ["web-1"], "after {step:?}");
+    }
+    world.take(&Step::Collect);
+    for _ in 0..6 {
+        round(&mut world);
+    }
+    assert_eq!(only(&world), ["web-2"]);
+}
+
 #[test]
 fn left_alone_a_vm_always_comes_to_run() {
     let mut world = World::new();
     let mut made = 0;
     for _ in 0..4 {
         for _ in 0..6 {
-            for step in [
-                Step::SeeVm(0),
-                Step::SeePods(0),
-                Step::Look,
-                Step::PostArrives,
-                Step::Confirm,
-                Step::Start,
-            ] {
-                world.take(&step);
-            }
+            round(&mut world);
         }
         let phase = world.vm.status.as_ref().and_then(|status| status.phase);
         assert_eq!(phase, Some(coracle_api::vm::Phase::Running));
@@ -342,3 +351,5 @@ fn left_alone_a_vm_always_comes_to_run() {
         world.take(&Step::End(3));
     }
 }
+
+mod pods;
