@@ -27,6 +27,13 @@ pub const RESOURCE_KVM: &str = "coracle.dev/kvm";
 /// tells the device plugin whether `/dev/kvm` is usable.
 pub const RESOURCE_KVM_PROBE: &str = "coracle.dev/kvm-probe";
 
+/// Extended resource that stands for `/dev/net/tun`.
+pub const RESOURCE_TUN: &str = "coracle.dev/tun";
+/// Extended resource that stands for `/dev/vhost-net`.
+pub const RESOURCE_VHOST_NET: &str = "coracle.dev/vhost-net";
+/// Extended resource that stands for `/dev/vhost-vsock`.
+pub const RESOURCE_VHOST_VSOCK: &str = "coracle.dev/vhost-vsock";
+
 /// The pod's only container.
 pub const CONTAINER: &str = "vm";
 /// User and group id of the VM container; qemu's on most distributions.

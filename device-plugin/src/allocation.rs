@@ -1,13 +1,15 @@
-//! Which devices there are, and what a container that was given some gets.
-//! Pure: answers come from memory.
+//! What a container that was given some devices gets, or why it does not get
+//! them. Pure: answers come from memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use coracle_api::names::ENV_KVM_PROBE;
+use tokio::time::Instant;
 
-use crate::config::{CONTAINER_PATH, Config, Grant, PROBE_DIR, Reports};
-use crate::health::Health;
-use crate::resource::Resource;
+use crate::config::Grant;
+use crate::grant::cdi_name;
+use crate::holdings::Holdings;
+use crate::listing::{Entry, Key, Listing};
+use crate::resource::{Compatibility, GrantedMount, Kind, Resource};
 
 /// Why devices cannot be handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +19,7 @@ pub enum AllocateError {
     #[error("{resource} has no device {id:?}")]
     UnknownDevice {
         /// The resource.
-        resource: &'static str,
+        resource: String,
         /// The device.
         id: String,
     },
@@ -25,17 +27,29 @@ pub enum AllocateError {
     #[error("{resource}: device {id:?} is unhealthy: {reason}")]
     Unhealthy {
         /// The resource.
-        resource: &'static str,
+        resource: String,
         /// The device.
         id: String,
         /// Why.
         reason: String,
     },
+    /// What the device belongs to was given to another container.
+    #[error("{resource}: device {id:?} cannot be given out: {what} is in use as {holder}")]
+    InUse {
+        /// The resource.
+        resource: String,
+        /// The device.
+        id: String,
+        /// What is in use.
+        what: String,
+        /// The names under which it is.
+        holder: String,
+    },
     /// A container was given no device.
     #[error("{resource}: a container without devices")]
     Nothing {
         /// The resource.
-        resource: &'static str,
+        resource: String,
     },
 }
 
@@ -43,7 +57,9 @@ impl From<AllocateError> for tonic::Status {
     fn from(error: AllocateError) -> Self {
         let code = match &error {
             AllocateError::UnknownDevice { .. } => tonic::Code::NotFound,
-            AllocateError::Unhealthy { .. } => tonic::Code::FailedPrecondition,
+            AllocateError::Unhealthy { .. } | AllocateError::InUse { .. } => {
+                tonic::Code::FailedPrecondition
+            }
             AllocateError::Nothing { .. } => tonic::Code::InvalidArgument,
         };
         Self::new(code, error.to_string())
@@ -51,219 +67,150 @@ impl From<AllocateError> for tonic::Status {
 }
 
 /// What a container gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Granted {
     /// Environment variables.
     pub(crate) envs: BTreeMap<String, String>,
-    /// Its device.
-    pub(crate) device: GrantedDevice,
+    /// Device nodes: path in the container, path on the host.
+    pub(crate) nodes: BTreeMap<String, String>,
+    /// Devices that the runtime makes from a CDI specification.
+    pub(crate) cdi: BTreeSet<String>,
     /// The directory that comes with it.
     pub(crate) mount: Option<GrantedMount>,
 }
 
-/// A directory of the host that a container may read. That lets it connect to
-/// a socket there, as far as the socket's mode does, and change nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GrantedMount {
-    pub(crate) container_path: &'static str,
-    pub(crate) host_path: String,
-}
-
-/// How the device gets there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GrantedDevice {
-    /// By the kubelet and the runtime, from a node on the host.
-    Node {
-        container_path: &'static str,
-        host_path: String,
-    },
-    /// By the runtime, from a CDI specification.
-    Cdi { name: String },
-}
-
-/// What one container gets that was given these devices.
+/// What each of some containers gets that were given these devices. Nothing is
+/// given out when one of them cannot be served.
 pub(crate) fn allocate(
-    config: &Config,
-    resource: Resource,
-    health: &Health,
-    ids: &[String],
-) -> Result<Granted, AllocateError> {
-    let name = resource.name();
-    let first = ids
-        .first()
-        .ok_or(AllocateError::Nothing { resource: name })?;
-    if let Some(id) = ids.iter().find(|id| !resource.has(id, config)) {
-        return Err(AllocateError::UnknownDevice {
-            resource: name,
-            id: id.clone(),
-        });
-    }
-    if let Some(reason) = health.reason() {
-        let reason = reason.to_owned();
-        return Err(AllocateError::Unhealthy {
-            resource: name,
-            id: first.clone(),
-            reason,
-        });
-    }
-    let mut envs = BTreeMap::from([(env_name(name), ids.join(","))]);
-    let mount = match resource {
-        Resource::Kvm => {
-            envs.insert(ENV_KVM_PROBE.to_owned(), config.level.to_string());
-            None
+    listing: &Listing,
+    grant: &Grant,
+    holdings: &mut Holdings,
+    containers: &[&[String]],
+    now: Instant,
+) -> Result<Vec<Granted>, AllocateError> {
+    let mut taken: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
+    let mut answers = vec![];
+    for ids in containers {
+        let entries = entries(listing, ids)?;
+        for (key, ids) in keys(&entries) {
+            let resource = &listing.resource.name;
+            let holder = holdings.conflict(&key, resource, &ids);
+            let holder = holder.map(|holder| named(&holder.resource, &holder.ids));
+            let twice = taken.get(&key).map(|ids| named(resource, ids));
+            if let Some(holder) = holder.or(twice) {
+                return Err(AllocateError::InUse {
+                    resource: resource.clone(),
+                    id: ids.into_iter().next().unwrap_or_default(),
+                    what: key.to_string(),
+                    holder,
+                });
+            }
+            taken.insert(key, ids);
         }
-        Resource::Probe => config.prober.as_ref().map(reports),
+        answers.push(granted(&listing.resource, grant, ids, &entries));
+    }
+    for (key, ids) in taken {
+        holdings.take(key, &listing.resource.name, ids, now);
+    }
+    Ok(answers)
+}
+
+/// The devices of one container, if all can be handed out.
+fn entries<'a>(listing: &'a Listing, ids: &[String]) -> Result<Vec<&'a Entry>, AllocateError> {
+    let resource = || listing.resource.name.clone();
+    if ids.is_empty() {
+        return Err(AllocateError::Nothing {
+            resource: resource(),
+        });
+    }
+    let find = |id: &String| {
+        let unknown = || AllocateError::UnknownDevice {
+            resource: resource(),
+            id: id.clone(),
+        };
+        listing.find(id).ok_or_else(unknown)
     };
-    Ok(Granted {
-        envs,
-        device: device(&config.grant),
-        mount,
-    })
+    let found: Vec<&Entry> = ids.iter().map(find).collect::<Result<_, _>>()?;
+    for (id, entry) in ids.iter().zip(&found) {
+        if let Some(reason) = entry.health.reason() {
+            return Err(AllocateError::Unhealthy {
+                resource: resource(),
+                id: id.clone(),
+                reason: reason.to_owned(),
+            });
+        }
+    }
+    Ok(found)
 }
 
-/// Every container gets the device on the same road: what the prober finds
-/// holds for the others.
-fn device(grant: &Grant) -> GrantedDevice {
+/// What is given out with the devices, each with the devices' names.
+fn keys(entries: &[&Entry]) -> BTreeMap<Key, BTreeSet<String>> {
+    let mut keys: BTreeMap<Key, BTreeSet<String>> = BTreeMap::new();
+    for entry in entries {
+        if let Some(key) = &entry.key {
+            keys.entry(key.clone())
+                .or_default()
+                .insert(entry.id.clone());
+        }
+    }
+    keys
+}
+
+/// Devices as messages name them.
+pub(crate) fn named(resource: &str, ids: &BTreeSet<String>) -> String {
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    format!("{resource} {}", ids.join(", "))
+}
+
+fn granted(resource: &Resource, grant: &Grant, ids: &[String], entries: &[&Entry]) -> Granted {
+    let mut granted = Granted {
+        envs: resource.envs.clone(),
+        mount: resource.mount.clone(),
+        ..Granted::default()
+    };
+    granted.envs.insert(resource.env(), ids.join(","));
+    granted.envs.extend(compatible(resource, entries));
     match grant {
-        Grant::Node { .. } => GrantedDevice::Node {
-            container_path: CONTAINER_PATH,
-            host_path: grant.path().display().to_string(),
-        },
-        Grant::Cdi { .. } => GrantedDevice::Cdi {
-            name: format!("{}=kvm", Resource::Kvm.name()),
-        },
+        Grant::Node { dir } => {
+            for node in entries.iter().flat_map(|entry| &entry.nodes) {
+                let host = dir.join(&node.own).display().to_string();
+                granted.nodes.insert(node.container.clone(), host);
+            }
+        }
+        Grant::Cdi { .. } => {
+            let names = entries
+                .iter()
+                .map(|entry| cdi_name(&resource.cdi, &entry.cdi));
+            granted.cdi = names.collect();
+        }
     }
+    granted
 }
 
-fn reports(reports: &Reports) -> GrantedMount {
-    GrantedMount {
-        container_path: PROBE_DIR,
-        host_path: reports.dir.display().to_string(),
-    }
-}
-
-/// The variable that names a container's devices of a resource.
-fn env_name(resource: &str) -> String {
-    let name = resource.to_uppercase().replace(['.', '/', '-'], "_");
-    format!("CORACLE_DEVICE_{name}")
+/// The variables by which others name the devices.
+fn compatible(resource: &Resource, entries: &[&Entry]) -> Vec<(String, String)> {
+    let upper = resource.name.to_uppercase().replace(['.', '/'], "_");
+    let join = |name: fn(&Entry) -> &str| {
+        let names: Vec<_> = entries.iter().map(|entry| name(entry)).collect();
+        names.join(",")
+    };
+    let ids = || join(|entry| &entry.id);
+    let variable = |compatibility: &Compatibility| match (compatibility, resource.kind) {
+        (Compatibility::Kubevirt, Kind::Pci) => Some((format!("PCI_RESOURCE_{upper}"), ids())),
+        (Compatibility::Kubevirt, Kind::Mdev) => {
+            Some((format!("MDEV_PCI_RESOURCE_{upper}"), ids()))
+        }
+        (Compatibility::Kubevirt, Kind::Usb) => Some((
+            format!("USB_RESOURCE_{upper}"),
+            join(|entry| entry.alias.as_deref().unwrap_or_default()),
+        )),
+        (Compatibility::Sriov, Kind::Pci) => Some((format!("PCIDEVICE_{upper}"), ids())),
+        (Compatibility::Kubevirt, Kind::Chardev)
+        | (Compatibility::Sriov, Kind::Mdev | Kind::Usb | Kind::Chardev) => None,
+    };
+    let variables = resource.compatibility.iter().filter_map(variable);
+    variables.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use coracle_kvm_probe::Level;
-
-    use super::*;
-
-    fn config(grant: Grant) -> Config {
-        Config {
-            kubelet_dir: "/k".into(),
-            device: "/dev/kvm".into(),
-            count: 3,
-            level: Level::Run,
-            grant,
-            prober: Some(Reports {
-                dir: "/run/x".into(),
-                grace: Duration::from_secs(60),
-            }),
-        }
-    }
-
-    fn ids(ids: &[&str]) -> Vec<String> {
-        ids.iter().map(|id| (*id).to_owned()).collect()
-    }
-
-    #[test]
-    fn a_container_gets_the_node_and_is_told_its_slots() {
-        let node = config(Grant::Node {
-            dir: "/run/coracle/dev".into(),
-        });
-        let granted = allocate(
-            &node,
-            Resource::Kvm,
-            &Health::Healthy,
-            &ids(&["kvm-0", "kvm-2"]),
-        )
-        .expect("both");
-        assert_eq!(
-            granted.envs["CORACLE_DEVICE_CORACLE_DEV_KVM"],
-            "kvm-0,kvm-2"
-        );
-        assert_eq!(granted.envs["CORACLE_KVM_PROBE"], "run");
-        assert_eq!(
-            granted.device,
-            GrantedDevice::Node {
-                container_path: "/dev/kvm",
-                host_path: "/run/coracle/dev/kvm".into()
-            }
-        );
-        assert_eq!(granted.mount, None);
-        let cdi = config(Grant::Cdi { dir: "/c".into() });
-        let granted =
-            allocate(&cdi, Resource::Kvm, &Health::Healthy, &ids(&["kvm-0"])).expect("one");
-        assert_eq!(
-            granted.device,
-            GrantedDevice::Cdi {
-                name: "coracle.dev/kvm=kvm".into()
-            }
-        );
-    }
-
-    #[test]
-    fn unknown_devices_are_named() {
-        let config = config(Grant::Node { dir: "/d".into() });
-        for bad in [
-            "kvm-3", "kvm-01", "kvm-+1", "kvm-", "kvm", "", "tun-0", "kvm--1", " kvm-0",
-        ] {
-            let error = allocate(
-                &config,
-                Resource::Kvm,
-                &Health::Healthy,
-                &ids(&["kvm-0", bad]),
-            )
-            .expect_err("unknown");
-            assert_eq!(
-                error.to_string(),
-                format!("coracle.dev/kvm has no device {bad:?}")
-            );
-        }
-        let error = allocate(&config, Resource::Kvm, &Health::Healthy, &[]).expect_err("nothing");
-        assert!(matches!(error, AllocateError::Nothing { .. }));
-    }
-
-    #[test]
-    fn an_unhealthy_device_is_refused_with_the_reason() {
-        let config = config(Grant::Node { dir: "/d".into() });
-        let health = Health::Unhealthy {
-            reason: "KVM is slow".into(),
-        };
-        let error =
-            allocate(&config, Resource::Kvm, &health, &ids(&["kvm-1"])).expect_err("unhealthy");
-        assert_eq!(
-            error.to_string(),
-            "coracle.dev/kvm: device \"kvm-1\" is unhealthy: KVM is slow"
-        );
-    }
-
-    #[test]
-    fn the_prober_gets_the_same_device_and_the_way_to_report() {
-        let config = config(Grant::Node { dir: "/d".into() });
-        let kvm =
-            allocate(&config, Resource::Kvm, &Health::Healthy, &ids(&["kvm-0"])).expect("one");
-        let granted = |id| allocate(&config, Resource::Probe, &Health::Healthy, &ids(&[id]));
-        let probe = granted("kvm-probe-0").expect("the one");
-        assert_eq!(probe.device, kvm.device);
-        assert_eq!(
-            probe.mount,
-            Some(GrantedMount {
-                container_path: "/run/coracle/probe",
-                host_path: "/run/x".into()
-            })
-        );
-        for other in ["kvm-probe-1", "kvm-0", "kvm-probe", "kvm-probe0"] {
-            let error = granted(other).expect_err("not one of its");
-            assert!(matches!(error, AllocateError::UnknownDevice { .. }));
-        }
-    }
-}
+mod tests;

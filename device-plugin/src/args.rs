@@ -8,9 +8,18 @@ use coracle_kvm_probe::Level;
 use coracle_proto::deviceplugin::DIRECTORY;
 
 use crate::config::{Config, Grant, PROBE_DIR, Reports};
+use crate::host::Roots;
 use crate::prober::Prober;
 
-/// Advertises /dev/kvm to the kubelet as the resource coracle.dev/kvm.
+/// How many containers may have a device at once.
+const DEFAULT_COUNT: u32 = 1000;
+
+fn slots() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=50_000)
+}
+
+/// Advertises a node's devices to the kubelet: /dev/kvm as coracle.dev/kvm, tun,
+/// vhost-net, vhost-vsock, and what a configuration file says.
 #[derive(Debug, Parser)]
 #[command(
     name = "coracle-device-plugin",
@@ -46,20 +55,43 @@ pub struct RunArgs {
     /// but a strictly confined microk8s has it in /var/snap/microk8s/common
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub kubelet_dir: PathBuf,
-    /// Where the plugin keeps its own device node; the same path on the host
+    /// Where the plugin keeps its own device nodes; the same path on the host
     #[arg(long, value_name = "DIR", default_value = "/run/coracle/dev")]
     pub node_dir: PathBuf,
-    /// Write a CDI specification here (/var/run/cdi, say) and let the container
-    /// runtime make the node; needs a runtime that has CDI switched on
+    /// Write CDI specifications here (/var/run/cdi, say) and let the container
+    /// runtime make the nodes; needs a runtime that has CDI switched on
     #[arg(long, value_name = "DIR")]
     pub cdi_dir: Option<PathBuf>,
-    /// The host's device
-    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
-    pub kvm_device: PathBuf,
-    /// How many containers may have it at once
-    #[arg(long, value_name = "N", default_value_t = 1000,
-          value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    /// Where the host's devices are seen
+    #[arg(long, value_name = "DIR", default_value = "/dev")]
+    pub dev_dir: PathBuf,
+    /// Where the host's sysfs is seen
+    #[arg(long, value_name = "DIR", default_value = "/sys")]
+    pub sys_dir: PathBuf,
+    /// A YAML file of further resources: PCI, mediated, USB and character
+    /// devices; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The kubelet's pod-resources socket: tells what is in use, so that no
+    /// IOMMU group goes to two containers even after a restart, and every
+    /// function of a group can be offered
+    #[arg(long, value_name = "PATH")]
+    pub pod_resources: Option<PathBuf>,
+    /// The host's KVM, when it is not kvm in --dev-dir
+    #[arg(long, value_name = "PATH")]
+    pub kvm_device: Option<PathBuf>,
+    /// How many containers may have KVM at once; 0: it is not advertised
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_COUNT, value_parser = slots())]
     pub kvm_count: u32,
+    /// The same of /dev/net/tun
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_COUNT, value_parser = slots())]
+    pub tun_count: u32,
+    /// The same of /dev/vhost-net
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_COUNT, value_parser = slots())]
+    pub vhost_net_count: u32,
+    /// The same of /dev/vhost-vsock
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_COUNT, value_parser = slots())]
+    pub vhost_vsock_count: u32,
     /// What KVM must be able to do to count as healthy: open, run, kernel
     #[arg(long, value_name = "LEVEL", default_value_t = Level::Kernel)]
     pub kvm_probe: Level,
@@ -175,8 +207,15 @@ impl From<RunArgs> for Config {
             kubelet_dir,
             node_dir,
             cdi_dir,
+            dev_dir,
+            sys_dir,
+            config,
+            pod_resources,
             kvm_device,
             kvm_count,
+            tun_count,
+            vhost_net_count,
+            vhost_vsock_count,
             kvm_probe,
             probe_dir,
             prober_grace,
@@ -184,8 +223,15 @@ impl From<RunArgs> for Config {
         } = args;
         Self {
             kubelet_dir,
-            device: kvm_device,
-            count: kvm_count as usize,
+            roots: Roots {
+                dev: dev_dir,
+                sys: sys_dir,
+            },
+            kvm: kvm_device,
+            kvm_count,
+            counts: [tun_count, vhost_net_count, vhost_vsock_count],
+            pod_resources,
+            file: config,
             level: kvm_probe,
             grant: match cdi_dir {
                 Some(dir) => Grant::Cdi { dir },
@@ -202,7 +248,6 @@ impl From<RunArgs> for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Resource;
 
     fn parse(words: &[&str]) -> Result<Command, clap::Error> {
         Args::try_parse_from([&["coracle-device-plugin"], words].concat()).map(Args::command)
@@ -215,10 +260,11 @@ mod tests {
                 panic!("{words:?}")
             };
             let config = Config::from(args);
-            assert_eq!(config.count, 3);
+            assert_eq!((config.kvm_count, config.counts), (3, [1000; 3]));
+            assert_eq!(config.kvm_device().to_str(), Some("/dev/kvm"));
             assert_eq!(config.level, Level::Kernel);
             assert_eq!(
-                config.socket(Resource::Kvm).to_str(),
+                config.socket("coracle.dev/kvm").to_str(),
                 Some("/var/lib/kubelet/device-plugins/coracle-kvm.sock")
             );
             assert_eq!(
@@ -248,8 +294,8 @@ mod tests {
     fn bad_values_are_refused_with_the_good_ones() {
         for (words, part) in [
             (&["--kvm-probe", "boot"][..], "open, run or kernel"),
-            (&["--kvm-count", "0"], "1..=50000"),
-            (&["--kvm-count", "50001"], "1..=50000"),
+            (&["--kvm-count=-1"], "0..=50000"),
+            (&["--tun-count", "50001"], "0..=50000"),
             (&["--prober-grace", "1"], "--probe-dir"),
         ] {
             let error = parse(words).expect_err("bad").to_string();

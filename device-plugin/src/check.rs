@@ -10,8 +10,15 @@ use coracle_kvm_probe::{ProbeError, Report, probe};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
-use crate::config::Config;
+use coracle_api::names::RESOURCE_KVM;
+
+use crate::config::{CONTAINER_PATH, Config, Grant};
 use crate::grant::{self, GrantError};
+use crate::host::char_device;
+use crate::listing::Node;
+
+/// The plugin's own node of it.
+pub(crate) const KVM_NODE: &str = "kvm";
 
 /// Why the device is unhealthy.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +69,25 @@ pub struct Checked {
 
 /// Checks the device, and makes what a container needs to get it.
 pub(crate) fn check(config: &Config) -> Result<Report, CheckError> {
-    let rdev = numbers(&config.device)?;
-    grant::ensure(&config.grant, rdev)?;
-    Ok(probe(&config.device, config.level)?)
+    let nodes = [kvm_node(numbers(&config.kvm_device())?)];
+    match &config.grant {
+        Grant::Node { dir } => grant::place(dir, &nodes)?,
+        Grant::Cdi { dir } => grant::specify(dir, RESOURCE_KVM, &[("kvm", &nodes)])?,
+    }
+    Ok(probe(&config.kvm_device(), config.level)?)
+}
+
+/// What a container gets, if the device is there.
+pub(crate) fn node(config: &Config) -> Option<Node> {
+    char_device(&config.kvm_device()).map(kvm_node)
+}
+
+fn kvm_node(rdev: u64) -> Node {
+    Node {
+        own: KVM_NODE.to_owned(),
+        container: CONTAINER_PATH.to_owned(),
+        rdev,
+    }
 }
 
 /// The device's numbers, if it is there.

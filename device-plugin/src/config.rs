@@ -1,12 +1,14 @@
 //! What the plugin is to do, from the command line or from `coracle run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_kvm_probe::Level;
 use coracle_proto::deviceplugin::KUBELET_SOCKET;
 
-use crate::resource::Resource;
+use crate::grant::spec_path;
+use crate::host::Roots;
+use crate::resource::socket;
 
 /// Where a container finds the device.
 pub(crate) const CONTAINER_PATH: &str = "/dev/kvm";
@@ -20,15 +22,23 @@ const PROBE_SOCKET: &str = "prober.sock";
 pub struct Config {
     /// The kubelet's directory for device plugins.
     pub kubelet_dir: PathBuf,
-    /// The host's device.
-    pub device: PathBuf,
-    /// How many containers may have it at once.
-    pub count: usize,
-    /// What the device must be able to do.
+    /// Where the host's devices are seen.
+    pub roots: Roots,
+    /// The host's KVM, when it is elsewhere than among its devices.
+    pub kvm: Option<PathBuf>,
+    /// How many containers may have KVM at once; 0: it is not advertised.
+    pub kvm_count: u32,
+    /// The same of tun, vhost-net and vhost-vsock.
+    pub counts: [u32; 3],
+    /// What KVM must be able to do.
     pub level: Level,
-    /// How a container gets it.
+    /// How a container gets a device.
     pub grant: Grant,
-    /// Who runs guests on it where the plugin itself may not open it.
+    /// The kubelet's socket that tells what is in use.
+    pub pod_resources: Option<PathBuf>,
+    /// The file that says what other resources there are.
+    pub file: Option<PathBuf>,
+    /// Who runs guests on KVM where the plugin itself may not open it.
     pub prober: Option<Reports>,
 }
 
@@ -41,13 +51,13 @@ pub struct Reports {
     pub grace: Duration,
 }
 
-/// How a container gets the device.
+/// How a container gets a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    /// A node of the plugin's own, open to every user. It must be the same
-    /// path on the host.
+    /// Nodes of the plugin's own, open to every user. They must be the same
+    /// paths on the host.
     Node {
-        /// The directory of the node.
+        /// The directory of the nodes.
         dir: PathBuf,
     },
     /// The container runtime makes the node, by the Container Device
@@ -63,8 +73,15 @@ impl Config {
         self.kubelet_dir.join(KUBELET_SOCKET)
     }
 
-    pub(crate) fn socket(&self, resource: Resource) -> PathBuf {
-        self.kubelet_dir.join(resource.socket())
+    pub(crate) fn socket(&self, resource: &str) -> PathBuf {
+        self.kubelet_dir.join(socket(resource))
+    }
+
+    /// The host's KVM.
+    #[must_use]
+    pub fn kvm_device(&self) -> PathBuf {
+        let usual = || self.roots.dev.join("kvm");
+        self.kvm.clone().unwrap_or_else(usual)
     }
 }
 
@@ -75,18 +92,11 @@ impl Reports {
 }
 
 impl Grant {
-    /// The file that the plugin makes for it.
-    pub(crate) fn path(&self) -> PathBuf {
+    /// The file that the plugin makes for a node of a resource.
+    pub(crate) fn path(&self, resource: &str, own: &str) -> PathBuf {
         match self {
-            Self::Node { dir } => dir.join("kvm"),
-            Self::Cdi { dir } => dir.join("coracle.dev-kvm.json"),
-        }
-    }
-
-    /// The directory of that file.
-    pub(crate) fn dir(&self) -> &Path {
-        match self {
-            Self::Node { dir } | Self::Cdi { dir } => dir,
+            Self::Node { dir } => dir.join(own),
+            Self::Cdi { dir } => spec_path(dir, resource),
         }
     }
 }

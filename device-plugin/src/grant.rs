@@ -1,10 +1,12 @@
-//! What the plugin makes so that a container can have the device: a node of
-//! its own, or a CDI specification.
+//! What the plugin makes so that a container can have a device: nodes of its
+//! own, or a CDI specification.
 //!
 //! Both are put in place by a rename, so whoever reads them sees the old or
 //! the new one, and both are made again when the host's numbers change. The
-//! host's own node stays as it is.
+//! host's own nodes stay as they are. What is left of a device that is gone is
+//! removed: its numbers may be another device's tomorrow.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -13,11 +15,15 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use serde_json::json;
 
-use crate::config::{CONTAINER_PATH, Grant};
-use crate::resource::Resource;
+use crate::config::Grant;
+use crate::listing::Node;
 
 /// Any user: who may have the device is decided by who is given the node.
 const MODE: u32 = 0o666;
+/// Directories of nodes whose devices come and go; all in them is ours.
+const OWN_DIRS: [&str; 4] = ["char", "mdev", "pci", "usb"];
+/// How the names of our specifications begin.
+const SPEC_PREFIX: &str = "coracle_";
 
 /// Why the device cannot be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -49,36 +55,90 @@ pub enum GrantError {
     },
 }
 
-/// Makes what is to be made, unless it is there and right.
-pub(crate) fn ensure(grant: &Grant, rdev: u64) -> Result<(), GrantError> {
-    let dir = grant.dir();
+/// Makes a device's own nodes, unless they are there and right.
+pub(crate) fn place(dir: &Path, nodes: &[Node]) -> Result<(), GrantError> {
+    for node in nodes {
+        let path = dir.join(&node.own);
+        make_dir(path.parent().unwrap_or(dir))?;
+        if !is_right(&path, node.rdev) {
+            make_node(&path, node.rdev).map_err(|source| GrantError::Node { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the specification of a resource's devices, unless it is there and
+/// says the same.
+pub(crate) fn specify(
+    dir: &Path,
+    resource: &str,
+    devices: &[(&str, &[Node])],
+) -> Result<(), GrantError> {
+    make_dir(dir)?;
+    let path = spec_path(dir, resource);
+    let text = spec(resource, devices);
+    if fs::read_to_string(&path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    write_spec(&path, &text).map_err(|source| GrantError::Spec { path, source })
+}
+
+fn make_dir(dir: &Path) -> Result<(), GrantError> {
     fs::create_dir_all(dir).map_err(|source| GrantError::Directory {
         path: dir.to_owned(),
         source,
-    })?;
-    let path = grant.path();
+    })
+}
+
+/// Removes the nodes of devices and the specifications of resources that are
+/// no more. What cannot be removed is tried again the next time.
+pub(crate) fn tidy(grant: &Grant, nodes: &BTreeSet<&str>, resources: &BTreeSet<&str>) {
     match grant {
-        Grant::Node { .. } if is_right(&path, rdev) => Ok(()),
-        Grant::Node { .. } => {
-            make_node(&path, rdev).map_err(|source| GrantError::Node { path, source })
-        }
-        Grant::Cdi { .. } => {
-            let text = spec(rdev);
-            if fs::read_to_string(&path).is_ok_and(|there| there == text) {
-                return Ok(());
+        Grant::Node { dir } => {
+            for own in OWN_DIRS {
+                sweep(dir, own, nodes);
             }
-            write_spec(&path, &text).map_err(|source| GrantError::Spec { path, source })
+        }
+        Grant::Cdi { dir } => {
+            let wanted: BTreeSet<PathBuf> = resources
+                .iter()
+                .map(|resource| spec_path(dir, resource))
+                .collect();
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let ours = entry.file_name().to_string_lossy().starts_with(SPEC_PREFIX);
+                if ours && !wanted.contains(&entry.path()) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
         }
     }
 }
 
-/// Takes back what must not outlive the plugin: the specification. A node
-/// stays, because the kubelet hands it to a container that restarts without
-/// asking again.
-pub(crate) fn withdraw(grant: &Grant) {
-    if let Grant::Cdi { .. } = grant {
+/// Removes the nodes below a directory that are not wanted, then the
+/// directories that are empty.
+fn sweep(dir: &Path, below: &str, wanted: &BTreeSet<&str>) {
+    for entry in fs::read_dir(dir.join(below))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = format!("{below}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sweep(dir, &path, wanted);
+            let _ = fs::remove_dir(entry.path());
+        } else if !wanted.contains(path.as_str()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Takes back what must not outlive the plugin: specifications. Nodes stay,
+/// because the kubelet hands them to a container that restarts without asking
+/// again.
+pub(crate) fn withdraw(grant: &Grant, resource: &str) {
+    if let Grant::Cdi { dir } = grant {
         // Not there: nothing to take back.
-        let _ = fs::remove_file(grant.path());
+        let _ = fs::remove_file(spec_path(dir, resource));
     }
 }
 
@@ -121,101 +181,59 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Where the specification of a resource is. A domain has no underscore, so no
+/// two resources have the same.
+pub(crate) fn spec_path(dir: &Path, resource: &str) -> PathBuf {
+    dir.join(format!(
+        "{SPEC_PREFIX}{}.json",
+        resource.replacen('/', "_", 1)
+    ))
+}
+
+/// The name by which a runtime finds a device.
+pub(crate) fn cdi_name(resource: &str, device: &str) -> String {
+    format!("{}={device}", cdi_kind(resource))
+}
+
+/// A resource's name as CDI wants it: vendor and class begin with a letter.
+fn cdi_kind(resource: &str) -> String {
+    let lettered = |part: &str| {
+        let letter = part.starts_with(|first: char| first.is_ascii_alphabetic());
+        if letter {
+            part.to_owned()
+        } else {
+            format!("n{part}")
+        }
+    };
+    let parts: Vec<_> = resource.split('/').map(lettered).collect();
+    parts.join("/")
+}
+
 /// The CDI specification. The numbers say which device it is, so no path on
 /// the host does: the plugin may see the host's devices elsewhere.
-fn spec(rdev: u64) -> String {
+fn spec(resource: &str, devices: &[(&str, &[Node])]) -> String {
+    let node = |node: &Node| {
+        json!({
+            "path": node.container,
+            "type": "c",
+            "major": major(node.rdev),
+            "minor": minor(node.rdev),
+            "fileMode": MODE,
+            "permissions": "rw",
+        })
+    };
+    let device = |(name, nodes): &(&str, &[Node])| {
+        let nodes: Vec<_> = nodes.iter().map(node).collect();
+        json!({"name": name, "containerEdits": {"deviceNodes": nodes}})
+    };
+    let devices: Vec<_> = devices.iter().map(device).collect();
     let spec = json!({
         "cdiVersion": "0.3.0",
-        "kind": Resource::Kvm.name(),
-        "devices": [{
-            "name": "kvm",
-            "containerEdits": {
-                "deviceNodes": [{
-                    "path": CONTAINER_PATH,
-                    "type": "c",
-                    "major": major(rdev),
-                    "minor": minor(rdev),
-                    "fileMode": MODE,
-                    "permissions": "rw",
-                }],
-            },
-        }],
+        "kind": cdi_kind(resource),
+        "devices": devices,
     });
     format!("{spec:#}\n")
 }
 
 #[cfg(test)]
-mod tests {
-    use nix::sys::stat::makedev;
-
-    use super::*;
-
-    #[test]
-    fn a_specification_follows_the_numbers_and_is_withdrawn() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let grant = Grant::Cdi {
-            dir: dir.path().join("cdi"),
-        };
-        for number in [232, 233] {
-            ensure(&grant, makedev(10, number)).expect("writes");
-            let text = fs::read_to_string(grant.path()).expect("is there");
-            let spec: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            assert_eq!(spec["kind"], "coracle.dev/kvm");
-            let node = &spec["devices"][0]["containerEdits"]["deviceNodes"][0];
-            assert_eq!(node["minor"], number);
-            assert_eq!(node["major"], 10);
-            assert_eq!(node["fileMode"], 0o666);
-            assert_eq!(fs::read_dir(grant.dir()).expect("reads").count(), 1);
-        }
-        withdraw(&grant);
-        assert!(!grant.path().exists());
-        withdraw(&grant);
-    }
-
-    #[test]
-    fn a_node_is_made_again_when_it_is_wrong() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: only root makes device nodes");
-            return;
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let grant = Grant::Node {
-            dir: dir.path().join("dev"),
-        };
-        let (path, rdev) = (grant.path(), makedev(1, 3));
-        ensure(&grant, makedev(1, 5)).expect("makes the node of another device");
-        assert!(!is_right(&path, rdev));
-        ensure(&grant, rdev).expect("makes it again");
-        assert!(is_right(&path, rdev));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmods");
-        ensure(&grant, rdev).expect("opens it again");
-        assert!(is_right(&path, rdev));
-        withdraw(&grant);
-        assert!(is_right(&path, rdev), "containers that restart need it");
-    }
-
-    #[test]
-    fn what_cannot_be_made_is_named() {
-        let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join("file"), "").expect("writes");
-        let grant = Grant::Node {
-            dir: dir.path().join("file"),
-        };
-        let error = ensure(&grant, 0).expect_err("a file");
-        assert!(matches!(error, GrantError::Directory { .. }), "{error}");
-
-        let grant = Grant::Cdi {
-            dir: dir.path().to_owned(),
-        };
-        fs::create_dir(grant.path()).expect("in the way");
-        let error = ensure(&grant, 0).expect_err("a directory");
-        assert!(matches!(error, GrantError::Spec { .. }), "{error}");
-
-        let grant = Grant::Node {
-            dir: dir.path().to_owned(),
-        };
-        fs::create_dir(grant.path()).expect("in the way");
-        let error = ensure(&grant, 0).expect_err("a directory");
-        assert!(matches!(error, GrantError::Node { .. }), "{error}");
-    }
-}
+mod tests;

@@ -32,21 +32,35 @@ mod check;
 mod config;
 mod events;
 mod grant;
-mod health;
+mod holdings;
+mod host;
 mod inspect;
+mod inventory;
+mod kvm;
+mod ledger;
+mod listing;
 mod plugin;
+mod preference;
 mod prober;
 mod registrar;
 mod resource;
 mod service;
 mod session;
+mod settings;
 mod socket;
+mod stock;
+#[cfg(test)]
+#[path = "../tests/plugin/tree.rs"]
+mod tree;
+mod uevent;
+mod usage;
 mod verdict;
 
 pub use allocation::AllocateError;
 pub use check::{CheckError, Checked};
 pub use config::{Config, Grant, Reports};
 pub use grant::GrantError;
+pub use host::Roots;
 pub use inspect::{Inspection, inspect};
 pub use plugin::{RunError, run};
 pub use prober::{Prober, prober};

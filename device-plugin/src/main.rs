@@ -52,8 +52,9 @@ fn report(args: ProberArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Runs something that ends when it is stopped. One thread does all but the
-/// probe: memory is what a plugin that mostly waits costs.
+/// Runs something that ends when it is stopped. One thread does all but what
+/// blocks: memory is what a plugin that mostly waits costs. A probe of KVM may
+/// take a second, and the other devices do not wait for it.
 fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
     log: LogArgs,
     work: impl FnOnce(CancellationToken) -> F,
@@ -68,7 +69,7 @@ fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(1)
+        .max_blocking_threads(2)
         .thread_stack_size(512 << 10)
         .build()
         .context("starting the runtime")?;

@@ -16,14 +16,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::check::chain;
 use crate::config::Config;
-use crate::health::Health;
+use crate::ledger::Ledger;
+use crate::listing::{Listing, Receiver};
 use crate::resource::Resource;
 use crate::session::{Session, SessionError};
 use crate::socket::SocketId;
@@ -41,8 +42,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What the registrar works with.
 pub(crate) struct Registrar {
     pub(crate) config: Arc<Config>,
-    pub(crate) resource: Resource,
-    pub(crate) health: watch::Receiver<Health>,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) listing: Receiver,
+    pub(crate) ledger: Arc<Ledger>,
     /// Something happened at kubelet.sock.
     pub(crate) kubelet: Arc<Notify>,
     /// Something happened at our socket.
@@ -50,32 +52,53 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// Registers, again and again, until it is stopped; then closes the
-    /// registration in order.
+    /// Registers, again and again, until it is stopped or the resource is
+    /// gone; then closes the registration in order.
     pub(crate) async fn keep(mut self, stop: CancellationToken) {
         // A list without a verdict would make the kubelet turn pods away that
         // had the device before the plugin restarted.
-        let known = self.health.wait_for(|health| *health != Health::Unknown);
+        let known = self.listing.wait_for(Option::is_some);
         if stop.run_until_cancelled(known).await.is_none() {
             return;
         }
+        let end = stop.child_token();
+        let mut listing = self.listing.clone();
+        let retired = async {
+            let last = |listing: &Option<Arc<Listing>>| listing.as_ref().is_some_and(|l| l.last);
+            // Whoever shows the lists may also end without a last one.
+            if listing.wait_for(last).await.is_ok() {
+                end.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.again_and_again(&end, &stop) => {}
+            () = retired => {}
+        }
+    }
+
+    async fn again_and_again(&self, end: &CancellationToken, stop: &CancellationToken) {
         let mut pause = FIRST_PAUSE;
-        while !stop.is_cancelled() {
-            let Some(kubelet) = stop.run_until_cancelled(self.present()).await else {
+        while !end.is_cancelled() {
+            let Some(kubelet) = end.run_until_cancelled(self.present()).await else {
                 break;
             };
-            let Some(served) = stop.run_until_cancelled(self.serve()).await else {
+            let Some(served) = end.run_until_cancelled(self.serve()).await else {
                 break;
             };
             let failed = match served {
                 Ok(session) => {
-                    let lived = self.register(&session, kubelet);
-                    let ended = stop.run_until_cancelled(lived).await;
+                    let ended = end
+                        .run_until_cancelled(self.register(&session, kubelet))
+                        .await;
+                    if ended.is_none() && !stop.is_cancelled() {
+                        farewell(&session).await;
+                    }
                     session.close().await;
                     match ended {
                         None => break,
                         Some(Ok(why)) => {
-                            info!(resource = self.resource.name(), why, "registering again");
+                            info!(resource = self.resource.name, why, "registering again");
                             pause = FIRST_PAUSE;
                             continue;
                         }
@@ -85,11 +108,11 @@ impl Registrar {
                 Err(error) => error,
             };
             warn!(
-                resource = self.resource.name(),
+                resource = self.resource.name,
                 error = chain(&failed),
                 "not registered, trying again"
             );
-            let _ = stop
+            let _ = end
                 .run_until_cancelled(timeout(pause, self.hope(&failed)))
                 .await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -123,7 +146,8 @@ impl Registrar {
     }
 
     async fn serve(&self) -> Result<Session, SessionError> {
-        Session::serve(self.config.clone(), self.resource, self.health.clone()).await
+        let (config, resource) = (self.config.clone(), self.resource.clone());
+        Session::serve(config, resource, self.listing.clone(), self.ledger.clone()).await
     }
 
     /// Registers with the kubelet, and says why the registration has ended
@@ -139,8 +163,12 @@ impl Registrar {
             why = self.replaced(session, kubelet) => return Ok(why),
         }
         info!(
-            resource = self.resource.name(),
-            count = self.resource.count(&self.config),
+            resource = self.resource.name,
+            count = self
+                .listing
+                .borrow()
+                .as_ref()
+                .map(|listing| listing.capacity()),
             "registered"
         );
         Ok(tokio::select! {
@@ -167,6 +195,12 @@ impl Registrar {
             }
         }
     }
+}
+
+/// Lets the kubelet hear that the list is empty: the streams end after that.
+async fn farewell(session: &Session) {
+    let mut streams = session.streams();
+    let _ = timeout(STREAM_GRACE, streams.wait_for(|count| *count == 0)).await;
 }
 
 /// Waits until the kubelet has followed no stream for a while.

@@ -7,32 +7,53 @@ use std::task::{Context, Poll, ready};
 
 use coracle_proto::deviceplugin::device_plugin_server::DevicePlugin;
 use coracle_proto::deviceplugin::{
-    AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse, Device,
-    DevicePluginOptions, DeviceSpec, Empty, HEALTHY, ListAndWatchResponse, Mount,
-    PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
-    PreferredAllocationResponse, UNHEALTHY,
+    AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateResponse,
+    ContainerPreferredAllocationResponse, Device, DevicePluginOptions, DeviceSpec, Empty, HEALTHY,
+    ListAndWatchResponse, Mount, NumaNode, PreStartContainerRequest, PreStartContainerResponse,
+    PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo, UNHEALTHY,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::allocation::{Granted, GrantedDevice, GrantedMount, allocate};
+use crate::allocation::{Granted, allocate};
 use crate::config::Config;
-use crate::health::Health;
-use crate::resource::Resource;
+use crate::ledger::Ledger;
+use crate::listing::{Entry, Health, Listing, Receiver};
+use crate::preference::prefer;
+use crate::resource::{GrantedMount, Resource};
 
 /// The service of one registration.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) config: Arc<Config>,
-    pub(crate) resource: Resource,
-    pub(crate) health: watch::Receiver<Health>,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) listing: Receiver,
+    pub(crate) ledger: Arc<Ledger>,
     /// How many streams the kubelet follows.
     pub(crate) streams: watch::Sender<usize>,
     /// Ends the streams.
     pub(crate) stop: CancellationToken,
+}
+
+/// What the kubelet may ask for. Slots of one device are all the same: there
+/// is nothing to prefer.
+pub(crate) fn options(resource: &Resource) -> DevicePluginOptions {
+    DevicePluginOptions {
+        pre_start_required: false,
+        get_preferred_allocation_available: !resource.is_uniform(),
+    }
+}
+
+impl Service {
+    /// The list as it is now; an empty one before the first look.
+    fn now(&self) -> Arc<Listing> {
+        let listing = self.listing.borrow().clone();
+        listing.unwrap_or_else(|| Arc::new(Listing::new(self.resource.clone(), vec![])))
+    }
 }
 
 #[async_trait]
@@ -43,15 +64,12 @@ impl DevicePlugin for Service {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<DevicePluginOptions>, Status> {
-        // All slots are the same device: there is nothing to prefer.
-        Ok(Response::new(DevicePluginOptions::default()))
+        Ok(Response::new(options(&self.resource)))
     }
 
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Lists>, Status> {
         Ok(Response::new(Lists {
-            resource: self.resource,
-            count: self.resource.count(&self.config),
-            health: WatchStream::new(self.health.clone()),
+            listings: WatchStream::new(self.listing.clone()),
             sent: None,
             stopped: Box::pin(self.stop.clone().cancelled_owned()),
             _alive: Alive::new(&self.streams),
@@ -60,26 +78,49 @@ impl DevicePlugin for Service {
 
     async fn get_preferred_allocation(
         &self,
-        _: Request<PreferredAllocationRequest>,
+        request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        Err(Status::unimplemented(
-            "the options say that it is not available",
-        ))
+        if self.resource.is_uniform() {
+            let why = "the options say that it is not available";
+            return Err(Status::unimplemented(why));
+        }
+        let listing = self.now();
+        let requests = request.into_inner().container_requests.into_iter();
+        let responses = requests.map(|asked| {
+            let size = usize::try_from(asked.allocation_size).unwrap_or(0);
+            let (available, must) = (&asked.available_device_ids, &asked.must_include_device_ids);
+            let device_ids = prefer(&listing, available, must, size);
+            ContainerPreferredAllocationResponse { device_ids }
+        });
+        let container_responses = responses.collect();
+        Ok(Response::new(PreferredAllocationResponse {
+            container_responses,
+        }))
     }
 
     async fn allocate(
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
-        let health = self.health.borrow().clone();
-        let container_responses = request
-            .into_inner()
-            .container_requests
+        let requests = request.into_inner().container_requests;
+        let containers: Vec<&[String]> = requests
             .iter()
-            .map(|request| {
-                Ok(allocate(&self.config, self.resource, &health, &request.device_ids)?.into())
-            })
-            .collect::<Result<_, Status>>()?;
+            .map(|request| request.device_ids.as_slice())
+            .collect();
+        let (listing, now) = (self.now(), Instant::now());
+        let mut holdings = self.ledger.holdings();
+        let granted = allocate(
+            &listing,
+            &self.config.grant,
+            &mut holdings,
+            &containers,
+            now,
+        );
+        drop(holdings);
+        let container_responses = granted?.into_iter().map(Into::into).collect();
+        if listing.is_exclusive() {
+            self.ledger.changed.notify_one();
+        }
         Ok(Response::new(AllocateResponse {
             container_responses,
         }))
@@ -95,47 +136,36 @@ impl DevicePlugin for Service {
 
 impl From<Granted> for ContainerAllocateResponse {
     fn from(granted: Granted) -> Self {
-        let mut response = Self {
-            envs: granted.envs.into_iter().collect(),
-            ..Self::default()
+        let device = |(container_path, host_path)| DeviceSpec {
+            container_path,
+            host_path,
+            // Not "m": nobody needs to make nodes of it.
+            permissions: "rw".into(),
         };
-        match granted.device {
-            GrantedDevice::Node {
-                container_path,
-                host_path,
-            } => {
-                // Not "m": nobody needs to make nodes of it.
-                let (container_path, permissions) = (container_path.into(), "rw".into());
-                response.devices.push(DeviceSpec {
-                    container_path,
-                    host_path,
-                    permissions,
-                });
-            }
-            GrantedDevice::Cdi { name } => response.cdi_devices.push(CdiDevice { name }),
+        let mount = |mount: GrantedMount| Mount {
+            container_path: mount.container_path.into(),
+            host_path: mount.host_path,
+            read_only: true,
+        };
+        Self {
+            envs: granted.envs.into_iter().collect(),
+            devices: granted.nodes.into_iter().map(device).collect(),
+            cdi_devices: granted
+                .cdi
+                .into_iter()
+                .map(|name| CdiDevice { name })
+                .collect(),
+            mounts: granted.mount.map(mount).into_iter().collect(),
+            ..Self::default()
         }
-        if let Some(mount) = granted.mount {
-            let GrantedMount {
-                container_path,
-                host_path,
-            } = mount;
-            response.mounts.push(Mount {
-                container_path: container_path.into(),
-                host_path,
-                read_only: true,
-            });
-        }
-        response
     }
 }
 
-/// The list at first, and again when the health changes. It is never sent
-/// twice the same: the kubelet writes its checkpoint for each.
+/// The list at first, and again when the kubelet would see another. It is
+/// never sent twice the same: the kubelet writes its checkpoint for each.
 pub(crate) struct Lists {
-    resource: Resource,
-    count: usize,
-    health: WatchStream<Health>,
-    sent: Option<bool>,
+    listings: WatchStream<Option<Arc<Listing>>>,
+    sent: Option<Arc<Listing>>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     _alive: Alive,
 }
@@ -144,32 +174,46 @@ impl Stream for Lists {
     type Item = Result<ListAndWatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.stopped.as_mut().poll(cx).is_ready() {
+        let last = self.sent.as_ref().is_some_and(|sent| sent.last);
+        if last || self.stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
         loop {
-            let Some(health) = ready!(Pin::new(&mut self.health).poll_next(cx)) else {
+            let Some(listing) = ready!(Pin::new(&mut self.listings).poll_next(cx)) else {
                 return Poll::Ready(None);
             };
-            let healthy = health == Health::Healthy;
-            if self.sent.replace(healthy) != Some(healthy) {
-                return Poll::Ready(Some(Ok(list(self.resource, self.count, healthy))));
+            let Some(listing) = listing else {
+                continue;
+            };
+            let same = |sent: &Arc<Listing>| sent.looks_like(&listing) && sent.last == listing.last;
+            if !self.sent.as_ref().is_some_and(same) {
+                let response = list(&listing);
+                self.sent = Some(listing);
+                return Poll::Ready(Some(Ok(response)));
             }
         }
     }
 }
 
-fn list(resource: Resource, count: usize, healthy: bool) -> ListAndWatchResponse {
-    let health = if healthy { HEALTHY } else { UNHEALTHY };
-    // No topology: /dev/kvm is everywhere, and a node named for it would make
-    // the topology manager refuse pods.
-    let device = |index| Device {
-        id: resource.id(index),
-        health: health.into(),
-        topology: None,
-    };
-    ListAndWatchResponse {
-        devices: (0..count).map(device).collect(),
+fn list(listing: &Listing) -> ListAndWatchResponse {
+    let mut devices = Vec::with_capacity(listing.capacity());
+    for entry in &listing.entries {
+        devices.extend(entry.ids().map(|id| device(id, entry)));
+    }
+    ListAndWatchResponse { devices }
+}
+
+/// A device without a NUMA node has no topology at all: an empty one would
+/// make the topology manager refuse pods.
+fn device(id: String, entry: &Entry) -> Device {
+    let healthy = entry.health == Health::Healthy;
+    let topology = entry.numa.map(|numa| TopologyInfo {
+        nodes: vec![NumaNode { id: numa.into() }],
+    });
+    Device {
+        id,
+        health: if healthy { HEALTHY } else { UNHEALTHY }.into(),
+        topology,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coracle_proto::deviceplugin::device_plugin_client::DevicePluginClient;
 use coracle_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use coracle_proto::deviceplugin::registration_client::RegistrationClient;
-use coracle_proto::deviceplugin::{DevicePluginOptions, Empty, RegisterRequest, VERSION};
+use coracle_proto::deviceplugin::{Empty, RegisterRequest, VERSION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,9 +20,10 @@ use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::config::Config;
 use crate::grant::remove_if_there;
-use crate::health::Health;
+use crate::ledger::Ledger;
+use crate::listing::Receiver;
 use crate::resource::Resource;
-use crate::service::Service;
+use crate::service::{Service, options};
 use crate::socket::SocketId;
 
 /// How long our own server may take to answer us.
@@ -56,7 +57,7 @@ pub(crate) enum SessionError {
 /// A server on the plugin's socket. Dropping it removes the socket and stops
 /// the server without waiting.
 pub(crate) struct Session {
-    resource: Resource,
+    resource: Arc<Resource>,
     socket: PathBuf,
     id: SocketId,
     streams: watch::Receiver<usize>,
@@ -68,10 +69,11 @@ impl Session {
     /// Serves the plugin's socket, and makes sure that it answers.
     pub(crate) async fn serve(
         config: Arc<Config>,
-        resource: Resource,
-        health: watch::Receiver<Health>,
+        resource: Arc<Resource>,
+        listing: Receiver,
+        ledger: Arc<Ledger>,
     ) -> Result<Self, SessionError> {
-        let socket = config.socket(resource);
+        let socket = config.socket(&resource.name);
         let failed = |source| SessionError::Listen {
             path: socket.clone(),
             source,
@@ -91,8 +93,9 @@ impl Session {
         let (sender, streams) = watch::channel(0);
         let service = Service {
             config,
-            resource,
-            health,
+            resource: resource.clone(),
+            listing,
+            ledger,
             streams: sender,
             stop: stop.clone(),
         };
@@ -134,9 +137,9 @@ impl Session {
     pub(crate) async fn register(&self, kubelet: &Path) -> Result<(), SessionError> {
         let request = RegisterRequest {
             version: VERSION.into(),
-            endpoint: self.resource.socket().into(),
-            resource_name: self.resource.name().into(),
-            options: Some(DevicePluginOptions::default()),
+            endpoint: self.resource.socket(),
+            resource_name: self.resource.name.clone(),
+            options: Some(options(&self.resource)),
         };
         let asked = async {
             RegistrationClient::new(dial(kubelet).await?)
@@ -205,7 +208,7 @@ pub(crate) async fn listen(path: &Path) -> io::Result<UnixListener> {
     }
 }
 
-async fn dial(path: &Path) -> Result<Channel, SessionError> {
+pub(crate) async fn dial(path: &Path) -> Result<Channel, SessionError> {
     let failed = |source| SessionError::Dial {
         path: path.to_owned(),
         source,

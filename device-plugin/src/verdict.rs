@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::health::Health;
+use crate::listing::Health;
 
 /// How long after the plugin's start nothing is said about a device on which
 /// no prober has reported. A prober that runs already is back sooner, and a

@@ -30,6 +30,9 @@ impl Program {
                 "run",
                 "--log-format",
                 "json",
+                "--tun-count=0",
+                "--vhost-net-count=0",
+                "--vhost-vsock-count=0",
             ])
             .stdin(Stdio::null())
             .spawn()
@@ -90,6 +93,14 @@ async fn it_survives_being_killed_and_ends_in_order_on_sigterm() {
     assert!(!node.plugin_socket().exists());
 }
 
+/// The resources of an inspection.
+fn names(found: &serde_json::Value) -> Vec<&str> {
+    let resources = found["resources"].as_array().expect("a list").iter();
+    resources
+        .map(|resource| resource["resource"].as_str().expect("a name"))
+        .collect()
+}
+
 #[tokio::test]
 async fn inspect_says_what_would_be_advertised_and_what_is_missing() {
     let Some(node) = Node::new() else { return };
@@ -107,6 +118,9 @@ async fn inspect_says_what_would_be_advertised_and_what_is_missing() {
         &device,
         "--kvm-probe",
         "open",
+        "--tun-count=7",
+        "--vhost-net-count=0",
+        "--vhost-vsock-count=0",
     ];
     let look = || -> serde_json::Value {
         let output = once(&words);
@@ -114,31 +128,30 @@ async fn inspect_says_what_would_be_advertised_and_what_is_missing() {
         serde_json::from_slice(&output.stdout).expect("JSON")
     };
     let found = look();
-    assert_eq!(found["resource"], RESOURCE);
     assert_eq!(
-        (&found["capacity"], &found["allocatable"]),
+        names(&found),
+        [RESOURCE, "coracle.dev/tun"],
+        "0 switches off"
+    );
+    let kvm = &found["resources"][0];
+    assert_eq!(
+        (&kvm["capacity"], &kvm["allocatable"]),
         (&1000.into(), &1000.into())
     );
+    assert_eq!(found["resources"][1]["capacity"], 7);
     assert_eq!(found["kubeletPresent"], false);
-    assert_eq!(found["grantReady"], false, "looking makes nothing");
-    assert!(
-        found["missing"][0]
-            .as_str()
-            .expect("a reason")
-            .contains("--kubelet-dir")
-    );
+    let given = &kvm["devices"][0]["nodes"][0];
+    assert_eq!(given["ready"], false, "looking makes nothing");
+    let missing = found["missing"][0].as_str().expect("a reason");
+    assert!(missing.contains("--kubelet-dir"), "{missing}");
 
     let kubelet = node.kubelet(Options::default()).await;
     assert_eq!(look()["missing"], serde_json::json!([]));
     node.unplug();
-    let found = look();
-    assert_eq!(found["allocatable"], 0);
-    assert!(
-        found["missing"][0]
-            .as_str()
-            .expect("a reason")
-            .contains("is not there")
-    );
+    let kvm = &look()["resources"][0];
+    assert_eq!(kvm["allocatable"], 0);
+    let missing = kvm["missing"][0].as_str().expect("a reason");
+    assert!(missing.contains("is not there"), "{missing}");
     kubelet.stop().await;
 
     let human = once(

@@ -211,7 +211,7 @@ async fn by_cdi_the_runtime_makes_the_node() {
         .response;
     assert!(response.devices.is_empty());
     assert_eq!(response.cdi_devices[0].name, "coracle.dev/kvm=kvm");
-    let spec = node.cdi_dir().join("coracle.dev-kvm.json");
+    let spec = node.cdi_dir().join("coracle_coracle.dev_kvm.json");
     let text = fs::read_to_string(&spec).expect("is there");
     let minor = nix::sys::stat::minor(node.kvm());
     assert!(text.contains(&format!("\"minor\": {minor}")), "{text}");

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coracle_device_plugin::{Config, Grant, RunError, run};
+use coracle_device_plugin::{Config, Grant, Roots, RunError, run};
 use coracle_kubelet::{Device, Kubelet, Options};
 use coracle_kvm_probe::Level;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -132,8 +132,15 @@ impl Node {
     pub(crate) fn config(&self) -> Config {
         Config {
             kubelet_dir: self.kubelet_dir(),
-            device: self.device(),
-            count: COUNT,
+            roots: Roots {
+                dev: self.dir.path().join("dev"),
+                sys: self.dir.path().join("sys"),
+            },
+            kvm: None,
+            kvm_count: u32::try_from(COUNT).expect("a small number"),
+            counts: [0; 3],
+            pod_resources: None,
+            file: None,
             level: Level::Open,
             grant: Grant::Node {
                 dir: self.node_dir(),

@@ -197,7 +197,7 @@ async fn a_second_plugin_waits_for_the_end_of_the_first() {
     let first = Plugin::start(node.config());
     all_healthy(&kubelet).await;
     let second = Plugin::start(Config {
-        count: 2 * COUNT,
+        kvm_count: u32::try_from(2 * COUNT).expect("a small number"),
         ..node.config()
     });
     // A restart of the kubelet makes them compete; either may win, and then

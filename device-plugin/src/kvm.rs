@@ -1,16 +1,18 @@
-//! Whether the device can be handed out, kept up to date by one task: at
+//! Whether `/dev/kvm` can be handed out, kept up to date by one task: at
 //! first, after every event at the device or the prober, and slowly for ever.
+//! It has two resources: the device, and the place of the prober.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::check::{chain, check};
+use crate::check::{chain, check, node};
 use crate::config::Config;
+use crate::listing::{Entry, Health, Listing, Node, Receiver, Sender, channel, publish};
 use crate::prober::Link;
 use crate::resource::Resource;
 use crate::verdict::{Answer, Basis, Judge, Judgement, Seen};
@@ -25,38 +27,13 @@ const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(30);
 /// a second at most.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Whether the device can be handed out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It has not been looked at.
-    Unknown,
-    /// It can.
-    Healthy,
-    /// It cannot.
-    Unhealthy {
-        /// Why, for people.
-        reason: String,
-    },
-}
-
-impl Health {
-    /// Why the device cannot be handed out; nothing if it can.
-    pub(crate) fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Unknown => Some("it has not been probed yet"),
-            Self::Healthy => None,
-            Self::Unhealthy { reason } => Some(reason),
-        }
-    }
-}
-
 /// The one task that decides on health.
 pub(crate) struct Keeper {
     config: Arc<Config>,
-    /// Of `coracle.dev/kvm`: whether a guest runs.
-    kvm: watch::Sender<Health>,
-    /// Of the prober's place: whether the device is there to be probed.
-    place: watch::Sender<Health>,
+    /// `coracle.dev/kvm`: whether a guest runs.
+    kvm: (Arc<Resource>, Sender),
+    /// The prober's place: whether the device is there to be probed.
+    place: (Arc<Resource>, Sender),
     /// Something happened at the device.
     changed: Arc<Notify>,
     link: Option<Link>,
@@ -68,8 +45,8 @@ impl Keeper {
     pub(crate) fn new(config: Arc<Config>, changed: Arc<Notify>) -> Self {
         let grace = config.prober.as_ref().map_or(Duration::ZERO, |p| p.grace);
         Self {
-            kvm: watch::Sender::new(Health::Unknown),
-            place: watch::Sender::new(Health::Unknown),
+            kvm: (Arc::new(Resource::kvm(&config)), channel()),
+            place: (Arc::new(Resource::kvm_probe(&config)), channel()),
             changed,
             link: config.prober.clone().map(Link::new),
             judge: Judge::new(grace),
@@ -78,12 +55,12 @@ impl Keeper {
         }
     }
 
-    /// The health of a resource.
-    pub(crate) fn health(&self, resource: Resource) -> watch::Receiver<Health> {
-        match resource {
-            Resource::Kvm => self.kvm.subscribe(),
-            Resource::Probe => self.place.subscribe(),
-        }
+    /// Its resources and their lists.
+    pub(crate) fn resources(&self) -> Vec<(Arc<Resource>, Receiver)> {
+        let place = self.config.prober.as_ref().map(|_| &self.place);
+        let all = std::iter::once(&self.kvm).chain(place);
+        all.map(|(resource, sender)| (resource.clone(), sender.subscribe()))
+            .collect()
     }
 
     /// Keeps the health up to date until it is stopped.
@@ -118,7 +95,7 @@ impl Keeper {
         }
         // After that, because who gets the place mounts the socket's directory.
         // Before the prober is asked, because without its place it never comes.
-        publish(Resource::Probe, &self.place, present(&seen));
+        self.show(&self.place, 1, present(&seen));
         let answer = match (&seen, &mut self.link) {
             (Seen::Closed, Some(link)) => link.ask(self.config.level).await,
             _ => Answer::Absent,
@@ -127,8 +104,25 @@ impl Keeper {
         if self.basis.replace(judged.basis) != Some(judged.basis) {
             explain(judged.basis, &self.config);
         }
-        publish(Resource::Kvm, &self.kvm, judged.health.clone());
+        self.show(&self.kvm, self.config.kvm_count, judged.health.clone());
         judged
+    }
+
+    /// Shows the slots of a resource, once it is known how they are.
+    fn show(&self, (resource, sender): &(Arc<Resource>, Sender), slots: u32, health: Health) {
+        if health == Health::Unknown {
+            return;
+        }
+        let id = resource.name.rsplit('/').next().unwrap_or_default();
+        let node: Option<Node> = node(&self.config);
+        let entry = Entry {
+            slots: Some(slots),
+            health,
+            nodes: node.into_iter().collect(),
+            cdi: "kvm".to_owned(),
+            ..Entry::new(id)
+        };
+        publish(sender, Listing::new(resource.clone(), vec![entry]));
     }
 }
 
@@ -182,24 +176,4 @@ fn explain(basis: Basis, config: &Config) {
              installed?)"
         ),
     }
-}
-
-fn publish(resource: Resource, health: &watch::Sender<Health>, now: Health) {
-    health.send_if_modified(|before| {
-        if *before == now {
-            return false;
-        }
-        let resource = resource.name();
-        match &now {
-            Health::Unknown => {}
-            Health::Healthy => info!(resource, "healthy"),
-            // Reasons hold measurements; the same one again is no news.
-            Health::Unhealthy { reason } if matches!(before, Health::Unhealthy { .. }) => {
-                debug!(resource, reason, "still unhealthy");
-            }
-            Health::Unhealthy { reason } => warn!(resource, reason, "unhealthy"),
-        }
-        *before = now;
-        true
-    });
 }

@@ -1,0 +1,250 @@
+//! Which devices of a node belong to which resource, how well they are, and
+//! what a container gets with each. Pure: from what the host has, the settings
+//! and who holds what.
+//!
+//! Two steps, because they change at different times. [`Inventory::take`] is
+//! what is there; [`Inventory::offer`] is what of it can be given out now.
+
+mod chardev;
+mod mdev;
+mod pci;
+mod usb;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::allocation::named;
+use crate::holdings::Holdings;
+use crate::host::{Host, Vfio};
+use crate::listing::{Entry, Health, Key, Listing, Node};
+use crate::resource::{BUILTINS, Builtin, Kind, Resource};
+use crate::settings::{Selectors, Settings, Spec};
+
+/// The longest device name that the kubelet takes.
+const ID_MAX: usize = coracle_proto::deviceplugin::DEVICE_ID_MAX;
+
+/// A built-in resource, and how many slots it has.
+pub(crate) type Counted = (Builtin, u32);
+
+/// What a node has, by resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inventory {
+    pub(crate) resources: Vec<(Arc<Resource>, Vec<Entry>)>,
+    /// Devices that two resources claim, and the words for it.
+    pub(crate) conflicts: BTreeMap<String, String>,
+}
+
+/// A device that a selector selects.
+struct Selected {
+    entry: Entry,
+    /// What is selected, whichever resource does it.
+    what: String,
+    /// The line of the selector.
+    line: usize,
+}
+
+impl Inventory {
+    /// What there is.
+    pub(crate) fn take(settings: &Settings, builtin: &[Counted], host: &Host) -> Self {
+        let specs = settings.resources.iter();
+        let selected: Vec<(&Spec, Vec<Selected>)> =
+            specs.map(|spec| (spec, select(spec, host))).collect();
+        let conflicts = conflicts(&selected);
+        let mut resources: Vec<_> = builtin
+            .iter()
+            .map(|(builtin, count)| {
+                let resource = Resource::new(builtin.name, Kind::Chardev, vec![]);
+                (
+                    Arc::new(resource),
+                    vec![chardev::builtin(builtin, *count, host)],
+                )
+            })
+            .collect();
+        for (spec, devices) in selected {
+            let entries = devices.into_iter().map(|selected| {
+                let mut entry = selected.entry;
+                if let Some(reason) = conflicts.get(&selected.what) {
+                    entry.health = Health::unhealthy(reason);
+                }
+                if entry.ids().any(|id| id.len() > ID_MAX) {
+                    let reason = format!("its name is longer than the {ID_MAX} that may be");
+                    entry.health = Health::unhealthy(reason);
+                }
+                entry
+            });
+            resources.push((Arc::new(spec.resource()), entries.collect()));
+        }
+        Self {
+            resources,
+            conflicts,
+        }
+    }
+
+    /// What can be given out now, while this is held.
+    pub(crate) fn offer(&self, holdings: &Holdings) -> Vec<Listing> {
+        let first = self.first_names();
+        let resources = self.resources.iter();
+        let listings = resources.map(|(resource, entries)| {
+            let offered = entries.iter().map(|entry| Entry {
+                health: offered(resource, entry, holdings, &first),
+                ..entry.clone()
+            });
+            let mut offered: Vec<Entry> = offered.collect();
+            offered.extend(missed(resource, entries, holdings));
+            Listing::new(resource.clone(), offered)
+        });
+        listings.collect()
+    }
+
+    /// The first name of each group, in the order of the settings.
+    fn first_names(&self) -> BTreeMap<&Key, (&str, &str)> {
+        let mut first = BTreeMap::new();
+        for (resource, entries) in &self.resources {
+            for entry in entries {
+                if let Some(key) = &entry.key {
+                    first
+                        .entry(key)
+                        .or_insert((resource.name.as_str(), entry.id.as_str()));
+                }
+            }
+        }
+        first
+    }
+
+    /// The character device, group or port that a name leads to.
+    pub(crate) fn key_of(&self, host: &Host, resource: &str, id: &str) -> Option<Key> {
+        let mut resources = self.resources.iter();
+        let known = resources.find(|(known, _)| known.name == resource);
+        let entry = known.and_then(|(_, entries)| entries.iter().find(|entry| entry.id == id));
+        // A device may be in use by a resource that the settings had before.
+        match entry {
+            Some(entry) => entry.key.clone(),
+            None => host
+                .group(id)
+                .map(Key::Group)
+                .or_else(|| host.usb.contains_key(id).then(|| Key::Usb(id.to_owned()))),
+        }
+    }
+}
+
+/// Whether a device can be given out.
+fn offered(
+    resource: &Resource,
+    entry: &Entry,
+    holdings: &Holdings,
+    first: &BTreeMap<&Key, (&str, &str)>,
+) -> Health {
+    let (Health::Healthy, Some(key)) = (&entry.health, &entry.key) else {
+        return entry.health.clone();
+    };
+    if let Some(holder) = holdings.holder(key) {
+        let own = holder.resource == resource.name && holder.ids.contains(&entry.id);
+        if !own {
+            let holder = named(&holder.resource, &holder.ids);
+            return Health::unhealthy(format!("{key} is in use as {holder}"));
+        }
+    }
+    match first.get(key) {
+        Some((name, id)) if !holdings.is_known() && (*name, *id) != (&resource.name, &entry.id) => {
+            Health::unhealthy(format!(
+                "{key} is offered as {name} {id}: without the kubelet's pod-resources only one \
+                 name of it can be"
+            ))
+        }
+        _ => Health::Healthy,
+    }
+}
+
+/// Devices that a container has and the node has no longer: they stay in the
+/// list so that the pod's status says so.
+fn missed(resource: &Resource, entries: &[Entry], holdings: &Holdings) -> Vec<Entry> {
+    let ids = holdings.ids(&resource.name);
+    let gone = ids.filter(|id| !entries.iter().any(|entry| entry.id == *id));
+    let gone = gone.map(|id| Entry {
+        health: Health::unhealthy("it is not there any more"),
+        ..Entry::new(id)
+    });
+    gone.collect()
+}
+
+/// The devices of a resource.
+fn select(spec: &Spec, host: &Host) -> Vec<Selected> {
+    let all = match &spec.selectors {
+        Selectors::Pci(selectors) => pci::select(selectors, host),
+        Selectors::Mdev(selectors) => mdev::select(selectors, host),
+        Selectors::Usb(selectors) => usb::select(selectors, host),
+        Selectors::Chardev(selectors) => chardev::select(selectors, host),
+    };
+    // Two selectors of one resource may meet, two names may look the same.
+    let mut known = BTreeSet::new();
+    all.into_iter()
+        .filter(|selected| known.insert(selected.entry.id.clone()))
+        .collect()
+}
+
+/// Devices that two resources claim.
+fn conflicts(all: &[(&Spec, Vec<Selected>)]) -> BTreeMap<String, String> {
+    let mut claims: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
+    for (spec, devices) in all {
+        for selected in devices {
+            let claims = claims.entry(&selected.what).or_default();
+            if claims.iter().all(|(name, _)| *name != spec.name) {
+                claims.push((&spec.name, selected.line));
+            }
+        }
+    }
+    let several = claims.into_iter().filter(|(_, claims)| claims.len() > 1);
+    let told = several.map(|(what, claims)| {
+        let claims = claims
+            .iter()
+            .map(|(name, line)| format!("{name} (line {line})"));
+        let claims: Vec<_> = claims.collect();
+        let reason = format!(
+            "{what} is selected by {}: one device belongs to one resource",
+            claims.join(" and by ")
+        );
+        (what.to_owned(), reason)
+    });
+    told.collect()
+}
+
+/// Where the container finds what VFIO has for a device, and what is missing
+/// of it. `own` is the directory of the plugin's own nodes for it.
+fn vfio_nodes(vfio: &Vfio, own: &str, group: u32, cdev: Option<&str>) -> Result<Vec<Node>, String> {
+    let node = |own: String, container: String, rdev: Option<u64>| {
+        let rdev =
+            rdev.ok_or_else(|| format!("{container} is not there: load the module vfio-pci"))?;
+        Ok::<_, String>(Node {
+            own,
+            container,
+            rdev,
+        })
+    };
+    let container = "/dev/vfio/vfio".to_owned();
+    let mut nodes = vec![
+        node("vfio/vfio".into(), container, vfio.container)?,
+        node(
+            format!("{own}/group"),
+            format!("/dev/vfio/{group}"),
+            vfio.groups.get(&group).copied(),
+        )?,
+    ];
+    // Newer kernels have both; who uses the device takes one.
+    if let (Some(name), Some(iommu)) = (cdev, vfio.iommu)
+        && let Some(rdev) = vfio.cdevs.get(name)
+    {
+        nodes.push(node("iommu".into(), "/dev/iommu".into(), Some(iommu))?);
+        let container = format!("/dev/vfio/devices/{name}");
+        nodes.push(node(format!("{own}/cdev"), container, Some(*rdev))?);
+    }
+    Ok(nodes)
+}
+
+/// The built-in resources that are switched on.
+pub(crate) fn builtins(counts: [u32; 3]) -> Vec<Counted> {
+    let all = BUILTINS.into_iter().zip(counts);
+    all.filter(|(_, count)| *count > 0).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! What a resource has at one moment: its devices, their health, and what a
+//! container that is given one gets. Plain data; the registrations show it to
+//! the kubelet, and `Allocate` answers from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::resource::Resource;
+
+/// Whether a device can be handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It has not been looked at.
+    Unknown,
+    /// It can.
+    Healthy,
+    /// It cannot.
+    Unhealthy {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Health {
+    pub(crate) fn unhealthy(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Unhealthy { reason }
+    }
+
+    /// Why the device cannot be handed out; nothing if it can.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => Some("it has not been probed yet"),
+            Self::Healthy => None,
+            Self::Unhealthy { reason } => Some(reason),
+        }
+    }
+}
+
+/// What only one container may have at a time, whatever resources lead to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Key {
+    /// An IOMMU group: the kernel gives it to one user.
+    Group(u32),
+    /// A USB device, by its port.
+    Usb(String),
+    /// A character device, by its path below `/dev`.
+    Node(String),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(group) => write!(f, "IOMMU group {group}"),
+            Self::Usb(port) => write!(f, "the USB device at port {port}"),
+            Self::Node(path) => write!(f, "/dev/{path}"),
+        }
+    }
+}
+
+/// A device node that comes with a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// The plugin's own node: its path below the directory of nodes. It names
+    /// the device by what it keeps over a reboot, because the kubelet hands it
+    /// out again then without asking.
+    pub(crate) own: String,
+    /// Where the container finds it.
+    pub(crate) container: String,
+    /// The numbers of the host's node.
+    pub(crate) rdev: u64,
+}
+
+/// One device, or many slots of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Its name, the same over restarts and reboots; with slots, the beginning
+    /// of their names.
+    pub(crate) id: String,
+    /// How many containers may have it at once; nothing when it is one device.
+    pub(crate) slots: Option<u32>,
+    pub(crate) health: Health,
+    /// The NUMA node it is at.
+    pub(crate) numa: Option<u32>,
+    /// What nobody else may have then.
+    pub(crate) key: Option<Key>,
+    pub(crate) nodes: Vec<Node>,
+    /// How others name it: USB's `bus:device`.
+    pub(crate) alias: Option<String>,
+    /// Its name in the CDI specification.
+    pub(crate) cdi: String,
+}
+
+impl Entry {
+    /// A device without slots.
+    pub(crate) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            slots: None,
+            health: Health::Healthy,
+            numa: None,
+            key: None,
+            nodes: vec![],
+            alias: None,
+            cdi: id.to_owned(),
+        }
+    }
+
+    /// The names of its devices.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
+        let one = self.slots.is_none().then(|| self.id.clone());
+        let slots = 0..self.slots.unwrap_or(0);
+        let slots = slots.map(|slot| format!("{}-{slot}", self.id));
+        one.into_iter().chain(slots)
+    }
+
+    /// How many devices it is.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.map_or(1, |slots| slots as usize)
+    }
+
+    /// Whether the name is one of its own. Only the canonical spelling is:
+    /// `kvm-01` would be a second name for `kvm-1`.
+    fn has(&self, name: &str) -> bool {
+        let Some(slots) = self.slots else {
+            return name == self.id;
+        };
+        name.strip_prefix(self.id.as_str())
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|text| {
+                text.parse::<u32>()
+                    .is_ok_and(|slot| slot < slots && slot.to_string() == text)
+            })
+    }
+}
+
+/// What a resource has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listing {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) entries: Vec<Entry>,
+    /// The resource is to go: whoever shows this list is to say that it is
+    /// empty, and end.
+    pub(crate) last: bool,
+}
+
+impl Listing {
+    pub(crate) fn new(resource: Arc<Resource>, entries: Vec<Entry>) -> Self {
+        Self {
+            resource,
+            entries,
+            last: false,
+        }
+    }
+
+    /// The device of that name.
+    pub(crate) fn find(&self, id: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.has(id))
+    }
+
+    /// Whether some of it can be given to one container only.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.entries.iter().any(|entry| entry.key.is_some())
+    }
+
+    /// How many devices there are.
+    pub(crate) fn capacity(&self) -> usize {
+        self.entries.iter().map(Entry::count).sum()
+    }
+
+    /// Whether the kubelet would see another list.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let shown = |entry: &Entry| {
+            let healthy = entry.health == Health::Healthy;
+            (entry.id.clone(), entry.slots, healthy, entry.numa)
+        };
+        self.entries
+            .iter()
+            .map(shown)
+            .eq(other.entries.iter().map(shown))
+    }
+}
+
+/// A resource's list, kept up to date by one task; nothing until it has looked.
+pub(crate) type Sender = watch::Sender<Option<Arc<Listing>>>;
+/// Whoever shows the list.
+pub(crate) type Receiver = watch::Receiver<Option<Arc<Listing>>>;
+
+/// A list before its first look.
+pub(crate) fn channel() -> Sender {
+    watch::Sender::new(None)
+}
+
+/// Shows a list, unless it is the one that is shown.
+pub(crate) fn publish(sender: &Sender, now: Listing) {
+    sender.send_if_modified(|before| {
+        let change = before.as_deref() != Some(&now);
+        if change {
+            tell(before.as_deref(), &now);
+            *before = Some(Arc::new(now));
+        }
+        change
+    });
+}
+
+/// Logs whose health has changed.
+fn tell(before: Option<&Listing>, now: &Listing) {
+    let resource = now.resource.name.as_str();
+    let earlier = |id: &str| {
+        let mut entries = before.into_iter().flat_map(|listing| &listing.entries);
+        entries.find(|entry| entry.id == id).map(|e| &e.health)
+    };
+    for entry in &now.entries {
+        let (device, before) = (entry.id.as_str(), earlier(&entry.id));
+        match &entry.health {
+            health if Some(health) == before => {}
+            Health::Unknown => {}
+            Health::Healthy => tracing::info!(resource, device, "healthy"),
+            // Reasons hold measurements; another one is hardly news.
+            Health::Unhealthy { reason } if matches!(before, Some(Health::Unhealthy { .. })) => {
+                tracing::debug!(resource, device, reason, "still unhealthy");
+            }
+            Health::Unhealthy { reason } => {
+                tracing::warn!(resource, device, reason, "unhealthy");
+            }
+        }
+    }
+    for entry in before.into_iter().flat_map(|listing| &listing.entries) {
+        if !now.entries.iter().any(|other| other.id == entry.id) {
+            tracing::warn!(resource, device = entry.id, "gone");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_spelling_names_a_slot() {
+        let kvm = Entry {
+            slots: Some(3),
+            ..Entry::new("kvm")
+        };
+        assert_eq!(kvm.ids().collect::<Vec<_>>(), ["kvm-0", "kvm-1", "kvm-2"]);
+        assert!(kvm.ids().all(|id| kvm.has(&id)));
+        for bad in [
+            "kvm-3", "kvm-01", "kvm-+1", "kvm-", "kvm", "", "tun-0", "kvm--1", " kvm-0",
+        ] {
+            assert!(!kvm.has(bad), "{bad}");
+        }
+        let gpu = Entry::new("0000:3b:00.0");
+        assert_eq!(gpu.ids().collect::<Vec<_>>(), ["0000:3b:00.0"]);
+        assert!(gpu.has("0000:3b:00.0") && !gpu.has("0000:3b:00.0-0"));
+    }
+}
