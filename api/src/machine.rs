@@ -6,10 +6,13 @@
 //! not know is an error, never ignored, because ignoring it would start a VM
 //! other than the one that was asked for.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Accelerator, Binding, CacheMode, DiscardMode, DiskBus, ErrorPolicy, InterfaceModel, IoMode,
+    Accelerator, Binding, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy,
+    InterfaceModel, IoMode,
 };
 
 /// The version this crate writes and reads.
@@ -101,12 +104,18 @@ pub struct Disk {
     pub source: DiskSource,
     /// How the guest sees it.
     pub bus: DiskBus,
+    /// What the guest takes it for.
+    #[serde(rename = "type", default, skip_serializing_if = "DiskType::is_disk")]
+    pub disk_type: DiskType,
     /// Host page cache policy.
     pub cache: CacheMode,
     /// How I/O is submitted.
     pub io: IoMode,
     /// What becomes of discards.
     pub discard: DiscardMode,
+    /// What becomes of runs of zeroes that the guest writes.
+    #[serde(default, skip_serializing_if = "DetectZeroes::is_off")]
+    pub detect_zeroes: DetectZeroes,
     /// What happens on errors.
     pub error_policy: ErrorPolicy,
     /// Whether the guest may only read.
@@ -127,6 +136,67 @@ pub struct Disk {
     /// Sector sizes to show; without it the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<BlockSize>,
+    /// The most it may do; without it whatever the device can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+}
+
+/// The most that a disk may do. Of requests and of bytes, either the total is
+/// limited or reads and writes by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Throttle {
+    /// Requests per second.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub iops: Rate,
+    /// Bytes per second.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub bytes: Rate,
+    /// What a disk that was idle may do at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
+}
+
+/// A limit per second. Zero is no limit to qemu, and so is not one here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rate {
+    /// Of reads and writes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<NonZeroU64>,
+    /// Of reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<NonZeroU64>,
+    /// Of writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<NonZeroU64>,
+}
+
+impl Rate {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether qemu can have it: not the total and a part of it at once.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.total.is_none() || self.read.is_none() && self.write.is_none()
+    }
+}
+
+/// How far beyond its limits a disk may go for a while, once it was idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub struct Burst {
+    /// How many times the limits.
+    #[cfg_attr(feature = "kube", schemars(range(min = 2, max = 100)))]
+    pub factor: u32,
+    /// For how many seconds.
+    #[cfg_attr(feature = "kube", schemars(range(min = 1, max = 3600)))]
+    pub seconds: u32,
 }
 
 /// Sector sizes in bytes, powers of two from 512 to 32768.
@@ -279,9 +349,11 @@ mod tests {
                     path: "/dev/coracle/root".into(),
                 },
                 bus: DiskBus::Virtio,
+                disk_type: DiskType::Disk,
                 cache: CacheMode::None,
                 io: IoMode::Auto,
                 discard: DiscardMode::Unmap,
+                detect_zeroes: DetectZeroes::Off,
                 error_policy: ErrorPolicy::Stop,
                 read_only: false,
                 shareable: false,
@@ -290,6 +362,7 @@ mod tests {
                 iothread: false,
                 queues: None,
                 block_size: None,
+                throttle: None,
             }],
             interfaces: vec![],
             shutdown_seconds: 55,

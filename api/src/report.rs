@@ -141,6 +141,64 @@ pub struct State {
     /// Why it ended, once it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination: Option<TerminationMessage>,
+    /// The disks, in the machine's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskState>,
+}
+
+/// A disk as the shim has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskState {
+    /// Its name in the VM.
+    pub name: String,
+    /// Its path in the pod.
+    pub path: String,
+    /// Its size as the guest sees it.
+    pub size_bytes: u64,
+    /// The device's unit of addressing in bytes.
+    pub logical_block_size: u32,
+    /// The unit the device writes at once, in bytes.
+    pub physical_block_size: u32,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+    /// What was decided for it, and why.
+    #[serde(default)]
+    pub decisions: Vec<Decision>,
+    /// The last error that the device returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<DiskFault>,
+    /// What happened to it that somebody should know of, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// Something that was decided about a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// The field of the manifest, or of qemu's options where there is none.
+    pub setting: String,
+    /// What it is.
+    pub value: String,
+    /// Why.
+    pub why: String,
+}
+
+/// An error that a disk's device returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskFault {
+    /// `read` or `write`.
+    pub operation: String,
+    /// What the host said.
+    pub reason: String,
+    /// Whether it is that space ran out.
+    pub no_space: bool,
+    /// Whether the guest was stopped on it.
+    pub stopped: bool,
+    /// How many there have been.
+    pub count: u64,
 }
 
 #[cfg(test)]

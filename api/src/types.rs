@@ -54,6 +54,49 @@ pub enum DiscardMode {
     Ignore,
 }
 
+/// What the guest takes a disk for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum DiskType {
+    /// A disk.
+    #[default]
+    Disk,
+    /// A CD-ROM drive with this disk in it; read-only.
+    Cdrom,
+    /// The SCSI logical unit itself: the guest's SCSI commands reach the
+    /// device. Only where the device is a SCSI disk.
+    Lun,
+}
+
+impl DiskType {
+    /// Whether it is a plain disk.
+    #[must_use]
+    pub fn is_disk(&self) -> bool {
+        *self == Self::Disk
+    }
+}
+
+/// What becomes of runs of zeroes that the guest writes (`detect-zeroes=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum DetectZeroes {
+    /// They are written. Looking for them costs a pass over every write.
+    #[default]
+    Off,
+    /// The device is told to write zeroes, which is less to transfer.
+    On,
+    /// They become discards, so that thin storage stays thin.
+    Unmap,
+}
+
+impl DetectZeroes {
+    /// Whether nothing is looked for.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+}
+
 /// How qemu submits I/O for a disk (`aio=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]

@@ -25,7 +25,7 @@ mod size;
 mod status;
 mod validate;
 
-pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource};
+pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource, Throttle};
 pub use size::MemorySize;
 pub use status::{
     ConditionReason, ConditionType, Phase, PhaseTransition, Termination, VirtualMachineStatus,

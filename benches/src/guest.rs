@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use coracle_api::machine::{Cpu, Disk, DiskSource, Firmware, MACHINE_VERSION, Machine};
-use coracle_api::types::{Accelerator, CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
+use coracle_api::types::{
+    Accelerator, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode,
+};
 
 /// What the guest's first process says.
 pub(crate) const HELLO: &str = "coracle-bench: userspace";
@@ -82,10 +84,12 @@ fn machine(firmware: Firmware, disk: &Path) -> Machine {
                 create_bytes: None,
             },
             bus: DiskBus::Virtio,
+            disk_type: DiskType::Disk,
             // Whatever file system the temporary directory is on has it.
             cache: CacheMode::Writeback,
             io: IoMode::Auto,
             discard: DiscardMode::Unmap,
+            detect_zeroes: DetectZeroes::Off,
             error_policy: ErrorPolicy::Stop,
             read_only: false,
             shareable: false,
@@ -94,6 +98,7 @@ fn machine(firmware: Firmware, disk: &Path) -> Machine {
             iothread: false,
             queues: None,
             block_size: None,
+            throttle: None,
         }],
         interfaces: vec![],
         shutdown_seconds: 5,

@@ -1,10 +1,14 @@
 //! From the plan to the machine description.
 
+use std::num::NonZeroU64;
+
 use coracle_api::machine::{
-    CloudInitData, Cpu, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine,
+    CloudInitData, Cpu, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine, Rate,
+    Throttle,
 };
 use coracle_api::names::{CLOUD_INIT_DIR, DISK_IMAGE, EPHEMERAL_DIR, KERNEL_DIR};
-use coracle_api::vm;
+use coracle_api::types::DiskType;
+use coracle_api::vm::{self, MemorySize};
 
 use crate::plan::{PlannedDisk, PlannedSource, VmPlan};
 
@@ -71,11 +75,13 @@ fn disk(planned: &PlannedDisk<'_>) -> Disk {
         name: disk.name.clone(),
         source: disk_source(disk, source),
         bus: disk.bus,
+        disk_type: disk.disk_type,
         cache: disk.cache,
         io: disk.io,
         discard: disk.discard,
+        detect_zeroes: disk.detect_zeroes,
         error_policy: disk.error_policy,
-        read_only: disk.read_only || cloud_init,
+        read_only: disk.read_only || cloud_init || disk.disk_type == DiskType::Cdrom,
         shareable: disk.shareable,
         serial: disk
             .serial
@@ -85,6 +91,25 @@ fn disk(planned: &PlannedDisk<'_>) -> Disk {
         iothread: disk.iothread,
         queues: disk.queues,
         block_size: disk.block_size,
+        throttle: disk.throttle.as_ref().map(throttle),
+    }
+}
+
+fn throttle(limits: &vm::Throttle) -> Throttle {
+    let requests = |limit: Option<u32>| NonZeroU64::new(limit?.into());
+    let bytes = |limit: &Option<MemorySize>| NonZeroU64::new(limit.as_ref()?.bytes()?);
+    Throttle {
+        iops: Rate {
+            total: requests(limits.iops),
+            read: requests(limits.read_iops),
+            write: requests(limits.write_iops),
+        },
+        bytes: Rate {
+            total: bytes(&limits.bandwidth),
+            read: bytes(&limits.read_bandwidth),
+            write: bytes(&limits.write_bandwidth),
+        },
+        burst: limits.burst,
     }
 }
 

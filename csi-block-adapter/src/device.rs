@@ -21,6 +21,7 @@
 //! there, and never changes one that is.
 
 mod block;
+mod content;
 mod error;
 mod facts;
 mod file;
@@ -30,19 +31,26 @@ mod node;
 mod patience;
 
 use std::{
-    fs::File,
-    os::fd::{AsFd, BorrowedFd},
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::Path,
 };
 
 use coracle_api::{
     machine::{Disk, DiskSource},
-    types::CacheMode,
+    types::{CacheMode, DiskType},
 };
 
+use nix::sys::statvfs::fstatvfs;
+
 pub use self::{
+    content::{Content, Partition, Table},
     error::{Access, DeviceError, NodeKind, Owner},
-    facts::{DeviceFacts, Discard, Kind},
+    facts::{DeviceFacts, Discard, Kind, ScsiFacts},
     holder::{Holder, holders},
 };
 use crate::qemu;
@@ -68,6 +76,50 @@ pub struct OpenDisk {
 impl AsFd for OpenDisk {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.guard.as_fd()
+    }
+}
+
+impl OpenDisk {
+    /// Its size now.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        match self.facts.kind {
+            Kind::Block { .. } => ioctl::size_bytes(&self.guard),
+            Kind::File => Ok(self.guard.metadata()?.len()),
+        }
+    }
+
+    /// Whether there may be room for a write that found none. Only of a file
+    /// can that be told: of its file system. A thin device has to be tried.
+    #[must_use]
+    pub fn may_have_room(&self) -> bool {
+        match self.facts.kind {
+            Kind::Block { .. } => true,
+            Kind::File => fstatvfs(&self.guard).map_or(true, |about| about.blocks_available() > 0),
+        }
+    }
+
+    /// Whether a process has this very disk open, by what its open files are.
+    ///
+    /// # Errors
+    /// When its open files may not be looked at.
+    pub fn is_open_in(&self, pid: u32) -> io::Result<bool> {
+        let ours = self.guard.metadata()?;
+        let same = |theirs: fs::Metadata| match self.facts.kind {
+            Kind::Block { .. } => {
+                theirs.file_type().is_block_device() && theirs.rdev() == ours.rdev()
+            }
+            Kind::File => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
+        };
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            // One that was closed meanwhile is none.
+            if fs::metadata(entry?.path()).is_ok_and(same) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -104,6 +156,12 @@ pub fn open(disk: &Disk) -> Result<OpenDisk, DeviceError> {
             });
         }
     };
+    if disk.disk_type == DiskType::Lun {
+        qemu::check_lun(&facts).map_err(|source| DeviceError::NotLun {
+            path: facts.path.clone(),
+            source,
+        })?;
+    }
     Ok(OpenDisk { guard, facts })
 }
 
@@ -123,4 +181,16 @@ pub fn inspect(path: &Path) -> Result<DeviceFacts, DeviceError> {
             found,
         )),
     }
+}
+
+/// Looks at what a block device or image file holds: partition table and file
+/// systems, by their marks. Reads only.
+pub fn content(facts: &DeviceFacts) -> Result<Content, DeviceError> {
+    let failed = |source| DeviceError::Io {
+        path: facts.path.clone(),
+        doing: "read",
+        source,
+    };
+    let disk = File::open(&facts.path).map_err(failed)?;
+    content::look(&disk, facts.size_bytes, facts.logical_block_size).map_err(failed)
 }

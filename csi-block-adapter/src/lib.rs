@@ -15,3 +15,5 @@ pub mod claim;
 pub mod device;
 #[cfg(feature = "device")]
 pub mod qemu;
+#[cfg(feature = "device")]
+pub mod uring;

@@ -14,9 +14,13 @@ use coracle_api::{
     machine::{Disk, DiskSource},
     names::exit,
     report::{TerminationMessage, TerminationReason},
-    types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode},
+    types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode},
 };
-use coracle_block::device::{self, DeviceError};
+use coracle_block::{
+    device::{self, DeviceError},
+    qemu::Host,
+    uring,
+};
 
 use self::report::Report;
 
@@ -33,8 +37,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Looks, read-only, and keeps nobody out: facts, who has it, and the
-    /// options qemu would get.
+    /// Looks, read-only, and keeps nobody out: facts, who has it, partition
+    /// table and file systems, and the options qemu would get and why.
     Inspect {
         /// A block device or a raw disk image.
         path: PathBuf,
@@ -82,7 +86,8 @@ fn run(command: Command) -> anyhow::Result<()> {
                 read_only: facts.read_only,
                 ..disk(&facts.path, None)
             };
-            let report = Report::new(&disk, &facts, device::holders(&facts)?);
+            let report = Report::new(&disk, &facts, device::holders(&facts)?, host())
+                .with_content(device::content(&facts)?);
             print(&if json {
                 report.to_json()?
             } else {
@@ -103,7 +108,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             let open = device::open(&disk)?;
             // The only holder left is this process, or one it shares with.
-            let report = Report::new(&disk, &open.facts, vec![]);
+            let report = Report::new(&disk, &open.facts, vec![], host());
             print(&if json {
                 report.to_json()?
             } else {
@@ -140,6 +145,14 @@ fn text(path: &Path) -> Result<&str, DeviceError> {
     })
 }
 
+/// This machine, as a VM with one virtual CPU would find it.
+fn host() -> Host {
+    Host {
+        vcpus: 1,
+        io_uring: uring::probe(Path::new("/usr/bin/qemu-system-x86_64")),
+    }
+}
+
 /// A disk as a manifest without wishes has it.
 fn disk(path: &str, create_bytes: Option<u64>) -> Disk {
     Disk {
@@ -149,9 +162,11 @@ fn disk(path: &str, create_bytes: Option<u64>) -> Disk {
             create_bytes,
         },
         bus: DiskBus::default(),
+        disk_type: DiskType::Disk,
         cache: CacheMode::default(),
         io: IoMode::default(),
         discard: DiscardMode::default(),
+        detect_zeroes: DetectZeroes::Off,
         error_policy: ErrorPolicy::default(),
         read_only: false,
         shareable: false,
@@ -160,5 +175,6 @@ fn disk(path: &str, create_bytes: Option<u64>) -> Disk {
         iothread: false,
         queues: None,
         block_size: None,
+        throttle: None,
     }
 }

@@ -7,20 +7,29 @@
 //! whatever a guest writes into its disk stays bytes.
 
 mod blockdev;
+mod check;
+mod decide;
 mod device;
+mod throttle;
 
 use std::num::NonZeroU32;
 
 use coracle_api::{
     machine::Disk,
-    types::{CacheMode, DiscardMode, DiskBus, IoMode},
+    types::{DiscardMode, DiskBus, DiskType},
 };
 
 pub use self::{
     blockdev::{Aio, Blockdev, Cache, DetectZeroes, Discard, Driver, OnOff},
+    check::{Impossible, NotLun, check, check_lun},
+    decide::{decisions, io_uring},
     device::{Device, DeviceDriver, OnError},
+    throttle::{Limits, Throttling},
 };
-use crate::device::{DeviceFacts, Discard as DeviceDiscard, Kind};
+use crate::{
+    device::{DeviceFacts, Discard as DeviceDiscard, Kind},
+    uring::NoIoUring,
+};
 
 /// Ports of q35's built-in AHCI controller: `ide.0` to `ide.5`.
 pub const SATA_PORTS: usize = 6;
@@ -40,87 +49,24 @@ pub struct Place {
     pub sata_port: usize,
 }
 
-/// Both options of a disk.
+/// What qemu has to work with, whatever the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The guest's virtual CPUs.
+    pub vcpus: u32,
+    /// Whether qemu can use `io_uring` here ([`crate::uring::probe`]).
+    pub io_uring: Result<(), NoIoUring>,
+}
+
+/// The options of a disk, in the order in which qemu needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
     /// `-blockdev <blockdev.to_json()>`
     pub blockdev: Blockdev,
+    /// `-object` and `-blockdev` on top, when the disk has limits.
+    pub throttling: Option<Throttling>,
     /// `-device <device.to_argument()>`
     pub device: Device,
-}
-
-/// What a disk asks for and qemu does not have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Impossible {
-    /// Native AIO through the page cache.
-    #[error("io: Native needs cache: None, the disk has cache: {cache:?}")]
-    NativeWithoutDirect {
-        /// The cache mode.
-        cache: CacheMode,
-    },
-    /// An I/O thread on a bus whose controller does the I/O.
-    #[error("a disk with an I/O thread of its own needs bus: Virtio, this one has bus: {bus:?}")]
-    IothreadOnBus {
-        /// The bus.
-        bus: DiskBus,
-    },
-    /// Queues on a bus that has none per disk.
-    #[error("queues need bus: Virtio, the disk has bus: {bus:?}")]
-    QueuesOnBus {
-        /// The bus.
-        bus: DiskBus,
-    },
-    /// A read-only SATA disk, which ATA does not know.
-    #[error("a read-only disk cannot have bus: Sata: use bus: Virtio, Scsi or Usb")]
-    ReadOnlySata,
-    /// A SATA disk with sectors other than 512 bytes.
-    #[error("a disk with bus: Sata has logical sectors of 512 bytes, not {logical}")]
-    SectorsOnSata {
-        /// The size that was asked for.
-        logical: u32,
-    },
-    /// Sector sizes on a USB disk: qemu's usb-storage takes and forgets them.
-    #[error("blockSize cannot be set with bus: Usb: use bus: Virtio or Scsi")]
-    BlockSizeOnUsb,
-    /// A USB disk without a write cache: qemu's usb-storage takes and forgets
-    /// that as well (seen with qemu 7.2).
-    #[error("cache: Writethrough cannot be had with bus: Usb: use bus: Virtio, Scsi or Sata")]
-    WritethroughOnUsb,
-    /// More SATA disks than ports.
-    #[error("disk {disk:?} is one more than the {SATA_PORTS} that bus: Sata has room for")]
-    SataFull {
-        /// Name of the first disk without a port.
-        disk: String,
-    },
-}
-
-/// Refuses a disk whose fields do not go together.
-pub fn check(disk: &Disk) -> Result<(), Impossible> {
-    let bus = disk.bus;
-    if disk.io == IoMode::Native && disk.cache != CacheMode::None {
-        return Err(Impossible::NativeWithoutDirect { cache: disk.cache });
-    }
-    if disk.iothread && bus != DiskBus::Virtio {
-        return Err(Impossible::IothreadOnBus { bus });
-    }
-    if disk.queues.is_some() && bus != DiskBus::Virtio {
-        return Err(Impossible::QueuesOnBus { bus });
-    }
-    if disk.read_only && bus == DiskBus::Sata {
-        return Err(Impossible::ReadOnlySata);
-    }
-    if disk.cache == CacheMode::Writethrough && bus == DiskBus::Usb {
-        return Err(Impossible::WritethroughOnUsb);
-    }
-    match disk.block_size {
-        Some(_) if bus == DiskBus::Usb => Err(Impossible::BlockSizeOnUsb),
-        Some(size) if bus == DiskBus::Sata && size.logical != SECTOR => {
-            Err(Impossible::SectorsOnSata {
-                logical: size.logical,
-            })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Gives every disk of a machine its place.
@@ -146,11 +92,43 @@ pub fn places(disks: &[Disk]) -> Result<Vec<Place>, Impossible> {
 /// The path is that of the facts, so a cloud-init disk is described by the
 /// facts of the seed file that was made for it.
 #[must_use]
-pub fn options(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> DiskOptions {
+pub fn options(disk: &Disk, place: Place, facts: &DeviceFacts, host: Host) -> DiskOptions {
     DiskOptions {
-        blockdev: Blockdev::new(disk, place, facts),
-        device: Device::new(disk, place, facts, vcpus),
+        blockdev: Blockdev::new(disk, place, facts, host),
+        throttling: disk
+            .throttle
+            .map(|throttle| Throttling::new(&throttle, disk, place)),
+        device: Device::new(disk, place, facts, host.vcpus),
     }
+}
+
+impl DiskOptions {
+    /// qemu's arguments: switch and value in turn. An I/O thread that the
+    /// device refers to is not among them.
+    #[must_use]
+    pub fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-blockdev".to_owned(), self.blockdev.to_json()];
+        if let Some(throttling) = &self.throttling {
+            arguments.extend(["-object".to_owned(), throttling.group_json()]);
+            arguments.extend(["-blockdev".to_owned(), throttling.filter_json()]);
+        }
+        arguments.extend(["-device".to_owned(), self.device.to_argument()]);
+        arguments
+    }
+}
+
+/// Name of the node that the guest's device, errors and resizing go to:
+/// `disk<index>`. It is the topmost one, so that it is the same with limits
+/// and without.
+#[must_use]
+pub fn node_name(index: usize) -> String {
+    format!("disk{index}")
+}
+
+/// The disk that a node name of [`node_name`] stands for.
+#[must_use]
+pub fn index_of(node_name: &str) -> Option<usize> {
+    node_name.strip_prefix("disk")?.parse().ok()
 }
 
 /// Sector sizes as the guest sees them; `None` where qemu's own 512 holds.
@@ -159,6 +137,10 @@ pub fn options(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> Di
 /// guest wrote 512 bytes at a time would have qemu read, change and write
 /// back, which is slow and not safe against a power cut.
 fn block_sizes(disk: &Disk, facts: &DeviceFacts) -> (Option<u32>, Option<u32>) {
+    // A drive reads sectors of 2048 bytes; a logical unit has its own.
+    if disk.disk_type != DiskType::Disk {
+        return (None, None);
+    }
     let (logical, physical) = match disk.block_size {
         Some(size) => (size.logical, size.physical),
         None => (facts.logical_block_size, facts.physical_block_size),
@@ -189,8 +171,9 @@ fn queues(disk: &Disk, vcpus: u32) -> NonZeroU32 {
 /// usb-storage does not hand it on.
 fn discard_granularity(disk: &Disk, facts: &DeviceFacts, logical: Option<u32>) -> Option<u32> {
     let logical = logical.unwrap_or(SECTOR);
-    let shown =
-        disk.discard == DiscardMode::Unmap && matches!(disk.bus, DiskBus::Virtio | DiskBus::Scsi);
+    let shown = disk.discard == DiscardMode::Unmap
+        && disk.disk_type == DiskType::Disk
+        && matches!(disk.bus, DiskBus::Virtio | DiskBus::Scsi);
     match facts.discard {
         DeviceDiscard::Supported { granularity_bytes } => {
             let fits = granularity_bytes > logical && granularity_bytes.is_multiple_of(logical);

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use coracle_api::machine::Disk;
+use coracle_api::{machine::Disk, report::Decision};
 use coracle_block::{
-    device::{DeviceFacts, Discard, Holder, Kind},
-    qemu::{self, Place},
+    device::{Content, DeviceFacts, Discard, Holder, Kind},
+    qemu::{self, Host, Place},
 };
 use serde::Serialize;
 
@@ -15,12 +15,22 @@ pub(crate) struct Report<'a> {
     facts: &'a DeviceFacts,
     /// Who has the disk, as far as it can be seen.
     holders: Vec<Holder>,
+    /// What it holds, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Content>,
     /// qemu's arguments, as for the first disk of a VM with one virtual CPU.
-    qemu: [String; 4],
+    qemu: Vec<String>,
+    /// What was decided, and why.
+    decisions: Vec<Decision>,
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(disk: &Disk, facts: &'a DeviceFacts, holders: Vec<Holder>) -> Self {
+    pub(crate) fn new(
+        disk: &Disk,
+        facts: &'a DeviceFacts,
+        holders: Vec<Holder>,
+        host: Host,
+    ) -> Self {
         let options = qemu::options(
             disk,
             Place {
@@ -28,14 +38,21 @@ impl<'a> Report<'a> {
                 sata_port: 0,
             },
             facts,
-            1,
+            host,
         );
-        let blockdev = options.blockdev.to_json();
-        let device = options.device.to_argument();
         Self {
             facts,
             holders,
-            qemu: ["-blockdev".into(), blockdev, "-device".into(), device],
+            content: None,
+            qemu: options.to_arguments(),
+            decisions: qemu::decisions(disk, facts, host),
+        }
+    }
+
+    pub(crate) fn with_content(self, content: Content) -> Self {
+        Self {
+            content: Some(content),
+            ..self
         }
     }
 
@@ -44,26 +61,55 @@ impl<'a> Report<'a> {
     }
 }
 
+impl Report<'_> {
+    fn show_holders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.holders.as_slice(), self.facts.kind) {
+            ([], Kind::File) => writeln!(f, "  in use       no")?,
+            // Another VM's descriptor, say.
+            ([], Kind::Block { .. }) => {
+                writeln!(f, "  in use       by nothing that can be seen from here")?;
+            }
+            (holders, _) => {
+                for holder in holders {
+                    writeln!(f, "  in use       {holder}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_decisions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for decision in &self.decisions {
+            let Decision {
+                setting,
+                value,
+                why,
+            } = decision;
+            writeln!(f, "  {setting:<12} {value}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = self.facts;
-        let [_, blockdev, _, device] = &self.qemu;
         writeln!(f, "{}", facts.path)?;
         match facts.kind {
             Kind::Block { major, minor } => {
-                writeln!(f, "  kind       block device {major}:{minor}")
+                writeln!(f, "  kind         block device {major}:{minor}")
             }
-            Kind::File => writeln!(f, "  kind       image file"),
+            Kind::File => writeln!(f, "  kind         image file"),
         }?;
         writeln!(
             f,
-            "  size       {} ({} bytes)",
+            "  size         {} ({} bytes)",
             readable(facts.size_bytes),
             facts.size_bytes
         )?;
         writeln!(
             f,
-            "  sectors    {} bytes logical, {} bytes physical",
+            "  sectors      {} bytes logical, {} bytes physical",
             facts.logical_block_size, facts.physical_block_size
         )?;
         let medium = match facts.rotational {
@@ -71,34 +117,70 @@ impl fmt::Display for Report<'_> {
             Some(false) => "solid state",
             None => "unknown",
         };
-        writeln!(f, "  medium     {medium}")?;
+        writeln!(f, "  medium       {medium}")?;
         match facts.discard {
-            Discard::Unknown => writeln!(f, "  discard    unknown"),
-            Discard::Unsupported => writeln!(f, "  discard    not supported"),
+            Discard::Unknown => writeln!(f, "  discard      unknown"),
+            Discard::Unsupported => writeln!(f, "  discard      not supported"),
             Discard::Supported { granularity_bytes } => {
-                writeln!(f, "  discard    in units of {granularity_bytes} bytes")
+                writeln!(f, "  discard      in units of {granularity_bytes} bytes")
             }
         }?;
         writeln!(
             f,
-            "  read-only  {}",
+            "  read-only    {}",
             if facts.read_only { "yes" } else { "no" }
         )?;
-        match (self.holders.as_slice(), facts.kind) {
-            ([], Kind::File) => writeln!(f, "  in use     no")?,
-            // Another VM's descriptor, say.
-            ([], Kind::Block { .. }) => {
-                writeln!(f, "  in use     by nothing that can be seen from here")?;
-            }
-            (holders, _) => {
-                for holder in holders {
-                    writeln!(f, "  in use     {holder}")?;
-                }
-            }
+        self.show_holders(f)?;
+        if let Some(content) = &self.content {
+            show(content, f)?;
         }
-        writeln!(f, "  qemu       -blockdev '{blockdev}' \\")?;
-        write!(f, "             -device {device}")
+        self.show_decisions(f)?;
+        let arguments = self.qemu.chunks_exact(2);
+        let arguments: Vec<String> = arguments
+            .map(|pair| format!("{} '{}'", pair[0], pair[1]))
+            .collect();
+        write!(
+            f,
+            "  qemu         {}",
+            arguments.join(" \\\n               ")
+        )
     }
+}
+
+fn show(content: &Content, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for signature in &content.signatures {
+        writeln!(f, "  holds        {signature}")?;
+    }
+    match &content.partition_table {
+        Some(table) => writeln!(
+            f,
+            "  partitions   {} ({})",
+            table.partitions.len(),
+            table.kind
+        )?,
+        None if content.blank => writeln!(f, "  holds        nothing: it begins with zeroes only")?,
+        None if content.signatures.is_empty() => {
+            writeln!(f, "  holds        data without a known mark")?;
+        }
+        None => {}
+    }
+    for part in content
+        .partition_table
+        .iter()
+        .flat_map(|table| &table.partitions)
+    {
+        let marks = match part.signatures.as_slice() {
+            [] => "no known mark".to_owned(),
+            marks => marks.join(", "),
+        };
+        let (number, size) = (part.number, readable(part.size_bytes));
+        writeln!(
+            f,
+            "    {number:<10} {size} from byte {}: {marks}",
+            part.start_bytes
+        )?;
+    }
+    Ok(())
 }
 
 /// A size as people read it.

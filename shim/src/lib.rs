@@ -4,12 +4,13 @@
 //! open everything), [`qemu`] (the command line, pure), [`supervisor`] (the one
 //! task that owns the VM) with [`lifecycle`] (what it decides, pure) and
 //! [`qmp`] (how it talks to qemu). [`console`] and [`control`] are what others
-//! see of it, [`termination`] is what it leaves behind.
+//! see of it, [`disks`] follows what becomes of its disks on the host, [`termination`] is what it leaves behind.
 
 pub mod args;
 pub mod commands;
 pub mod console;
 pub mod control;
+pub mod disks;
 pub mod lifecycle;
 pub mod log;
 pub mod prepare;

@@ -152,6 +152,10 @@ pub enum Input {
     CpusStopped,
     /// The guest was reset.
     Reset,
+    /// What a disk error was about may be mended: the guest can try again.
+    Mended,
+    /// qemu has not opened this disk, but something else in its place.
+    WrongDisk(String),
     /// qemu is gone.
     QemuExited(Exit),
 }

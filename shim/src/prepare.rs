@@ -21,6 +21,8 @@ use coracle_api::machine::Machine;
 use coracle_api::names;
 use coracle_api::types::Accelerator;
 use coracle_block::device::OpenDisk;
+use coracle_block::qemu::Host;
+use coracle_block::uring::{self, NoIoUring};
 
 pub use check::{DiskProblem, Problem, check};
 #[cfg(test)]
@@ -42,17 +44,20 @@ pub struct Paths {
     pub meminfo: PathBuf,
     /// Where the container sees its cgroup.
     pub cgroup: PathBuf,
+    /// qemu, which is looked at and not run.
+    pub qemu: PathBuf,
 }
 
 impl Paths {
-    /// The paths of a container, with this runtime directory.
+    /// The paths of a container, with this runtime directory and qemu.
     #[must_use]
-    pub fn of_container(run_dir: &Path) -> Self {
+    pub fn of_container(run_dir: &Path, qemu: &Path) -> Self {
         Self {
             run_dir: run_dir.to_owned(),
             kvm: "/dev/kvm".into(),
             meminfo: "/proc/meminfo".into(),
             cgroup: "/sys/fs/cgroup".into(),
+            qemu: qemu.to_owned(),
         }
     }
 }
@@ -82,6 +87,19 @@ pub struct Found {
     pub disks: Vec<FoundDisk>,
     /// The descriptors that keep everything else off the disks.
     pub guards: Vec<OpenDisk>,
+    /// Whether qemu can use `io_uring`.
+    pub io_uring: Result<(), NoIoUring>,
+}
+
+impl Found {
+    /// What qemu has to work with.
+    #[must_use]
+    pub fn host(&self, machine: &Machine) -> Host {
+        Host {
+            vcpus: machine.cpu.count(),
+            io_uring: self.io_uring,
+        }
+    }
 }
 
 /// Reads the machine description in `config_dir`.
@@ -121,7 +139,7 @@ pub fn prepare(
         kvm::check(&paths.kvm, environment.kvm_probe.as_deref())
             .map_err(|source| Refusal::Kvm { source })?;
     }
-    disks::open_all(machine, &paths.run_dir)
+    disks::open_all(machine, &paths.run_dir, uring::probe(&paths.qemu))
 }
 
 #[cfg(test)]

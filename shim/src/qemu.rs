@@ -139,12 +139,11 @@ fn platform(machine: &api::Machine, arguments: &mut Arguments) {
 }
 
 fn disks(machine: &api::Machine, found: &Found, arguments: &mut Arguments) {
-    for disk in disk::all(machine, &found.disks) {
+    for disk in disk::all(machine, found) {
         if let Some(iothread) = &disk.iothread {
             arguments.add(iothread);
         }
-        arguments.add(&disk.blockdev);
-        arguments.add(&disk.device);
+        arguments.extend(disk.options.to_arguments());
     }
 }
 

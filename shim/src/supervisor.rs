@@ -7,18 +7,20 @@
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use coracle_api::{
-    report::{Status, TerminationMessage},
+    report::{DiskState, Status, TerminationMessage},
     types::DesiredState,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    lifecycle::{Effect, Exit, ExitCode, Input, Request, Verdict, Vm},
+    disks::{self, Disks},
+    lifecycle::{Effect, Exit, ExitCode, Input, PauseCause, Request, Verdict, Vm},
     qmp::{Command, Event, Incoming, RunStatus},
     termination::report,
 };
@@ -57,6 +59,8 @@ pub struct Snapshot {
     pub vm: Vm,
     /// qemu's process id, while it is there.
     pub pid: Option<u32>,
+    /// Its disks.
+    pub disks: Arc<[DiskState]>,
 }
 
 /// How the supervisor is set up.
@@ -93,6 +97,9 @@ pub struct Supervisor {
     reaped: Option<(ExitCode, Instant)>,
     signals: Signals,
     desired: DesiredFile,
+    disks: Disks,
+    /// The disks as they were reported last.
+    reported: Arc<[DiskState]>,
     asks: mpsc::Receiver<Ask>,
     snapshots: watch::Sender<Snapshot>,
     /// Whether qemu ever was ready. If not, there is nothing to be asked about.
@@ -106,6 +113,7 @@ enum Happening {
     Ask(Ask),
     Signal(Woken),
     News(News),
+    Disks(disks::News),
     /// Something was taken note of; the state is looked at again.
     Nothing,
 }
@@ -118,6 +126,7 @@ impl Supervisor {
         process: Process,
         signals: Signals,
         desired: DesiredFile,
+        disks: Disks,
         asks: mpsc::Receiver<Ask>,
     ) -> Self {
         let Process { qemu, qmp, stderr } = process;
@@ -126,9 +135,11 @@ impl Supervisor {
             // Nothing is sent yet, so there are no effects to perform.
             (vm, _) = vm.step(Input::Start, Instant::now());
         }
+        let reported: Arc<[DiskState]> = disks.states().into();
         let snapshots = watch::Sender::new(Snapshot {
             vm: vm.clone(),
             pid: Some(qemu.id()),
+            disks: Arc::clone(&reported),
         });
         Self {
             vm,
@@ -139,6 +150,8 @@ impl Supervisor {
             reaped: None,
             signals,
             desired,
+            disks,
+            reported,
             asks,
             snapshots,
             created: false,
@@ -168,6 +181,13 @@ impl Supervisor {
                 Happening::Ask(ask) => self.answer(ask),
                 Happening::Signal(woken) => self.woken(woken),
                 Happening::News(news) => self.hear(news),
+                Happening::Disks(disks::News::Mended) => self.apply(Input::Mended),
+                Happening::Disks(disks::News::Grown(commands)) => {
+                    for command in commands {
+                        self.perform(Effect::Send(command));
+                    }
+                    self.report_disks();
+                }
                 Happening::Nothing => {}
             }
         }
@@ -187,6 +207,7 @@ impl Supervisor {
             }));
         }
         let reaped = self.reaped.map(|(_, until)| until);
+        let (has_disks, guest_waits) = self.about_disks();
         let next = [self.vm.deadline(), reaped].into_iter().flatten().min();
         tokio::select! {
             biased;
@@ -195,7 +216,27 @@ impl Supervisor {
             () = self.stderr.read() => Happening::Nothing,
             Some(ask) = self.asks.recv() => Happening::Ask(ask),
             wanted = self.desired.changed() => Happening::Input(Input::Desire(wanted)),
+            news = self.disks.next(guest_waits), if has_disks => Happening::Disks(news),
             () = sleep_until(next) => Happening::Input(Input::Tick),
+        }
+    }
+
+    /// Whether the disks are qemu's, and whether its guest may wait for one.
+    fn about_disks(&self) -> (bool, bool) {
+        match &self.vm {
+            Vm::Creating { .. } | Vm::Ending { .. } | Vm::Exited(_) => (false, false),
+            Vm::Created { .. }
+            | Vm::Starting
+            | Vm::Running
+            | Vm::Pausing
+            | Vm::Resuming
+            | Vm::Paused {
+                cause: PauseCause::Asked,
+            } => (true, false),
+            Vm::Stopping { .. }
+            | Vm::Paused {
+                cause: PauseCause::DiskError,
+            } => (true, true),
         }
     }
 
@@ -213,11 +254,20 @@ impl Supervisor {
                 report(termination, &self.setup.termination_log);
             }
         }
-        let pid = self.qemu.as_ref().map(Qemu::id);
+        self.publish();
+    }
+
+    fn publish(&self) {
         self.snapshots.send_replace(Snapshot {
             vm: self.vm.clone(),
-            pid,
+            pid: self.qemu.as_ref().map(Qemu::id),
+            disks: Arc::clone(&self.reported),
         });
+    }
+
+    fn report_disks(&mut self) {
+        self.reported = self.disks.states().into();
+        self.publish();
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -297,7 +347,14 @@ impl Supervisor {
             News::Ready { version } => {
                 info!(version, "qemu is ready");
                 self.created = true;
-                self.apply(Input::QmpReady);
+                let qemu = self.qemu.as_ref().map(Qemu::id);
+                match qemu.and_then(|pid| self.disks.not_open_in(pid)) {
+                    None => self.apply(Input::QmpReady),
+                    Some(disk) => {
+                        error!(disk, "qemu has something else open than what was checked");
+                        self.apply(Input::WrongDisk(disk));
+                    }
+                }
             }
             News::Lost { why } => self.apply(Input::QmpLost(why)),
             News::Incoming(Incoming::Reply {
@@ -305,6 +362,14 @@ impl Supervisor {
                 result: Ok(value),
             }) => {
                 self.apply(Input::Status(RunStatus::new(&value)));
+            }
+            News::Incoming(Incoming::Reply {
+                command: Command::BlockResize { disk, size },
+                result,
+            }) => {
+                let refused = result.err().map(|failure| failure.0);
+                self.disks.resized(disk, size, refused.as_deref());
+                self.report_disks();
             }
             News::Incoming(Incoming::Reply {
                 command,
@@ -339,13 +404,9 @@ impl Supervisor {
                 info!("the guest was reset");
                 self.apply(Input::Reset);
             }
-            Event::BlockIoError {
-                node,
-                operation,
-                reason,
-                stops,
-            } => {
-                error!(node, operation, reason, guest_stops = stops, "disk error");
+            Event::BlockIoError(fault) => {
+                self.disks.failed(&fault);
+                self.report_disks();
             }
             Event::Other(name) => debug!(name, "qemu event"),
         }

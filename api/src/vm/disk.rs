@@ -8,8 +8,8 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MemorySize;
-use crate::machine::BlockSize;
-use crate::types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
+use crate::machine::{BlockSize, Burst};
+use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode};
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -39,14 +39,29 @@ use crate::types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode};
     "!(has(self.iothread) && self.iothread) || !has(self.bus) || self.bus == 'Virtio'"
 ).message("iothread needs bus Virtio").field_path(".iothread"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.bus) || self.bus != 'Sata' || !has(self.cloudInit) && !(has(self.readOnly) && self.readOnly)"
-).message("bus Sata has no read-only disks: choose Virtio, Scsi or Usb").field_path(".bus"))]
+    "!has(self.bus) || self.bus != 'Sata' || has(self.type) && self.type == 'Cdrom' || !has(self.cloudInit) && !(has(self.readOnly) && self.readOnly)"
+).message("bus Sata has no read-only disks: choose type Cdrom, or bus Virtio, Scsi or Usb").field_path(".bus"))]
 #[x_kube(validation = Rule::new(
     "!has(self.bus) || self.bus != 'Usb' || !(has(self.cache) && self.cache == 'Writethrough')"
 ).message("cache Writethrough has no effect on bus Usb: choose Virtio, Scsi or Sata").field_path(".cache"))]
 #[x_kube(validation = Rule::new(
     "!has(self.bus) || self.bus != 'Usb' || !has(self.blockSize)"
 ).message("blockSize has no effect on bus Usb: choose Virtio, Scsi or Sata").field_path(".blockSize"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.type) || self.type != 'Cdrom' || has(self.bus) && (self.bus == 'Scsi' || self.bus == 'Sata')"
+).message("type Cdrom needs bus Scsi or Sata").field_path(".type"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.type) || self.type != 'Cdrom' || !has(self.blockSize)"
+).message("blockSize has no effect on type Cdrom").field_path(".blockSize"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.type) || self.type != 'Lun' || has(self.bus) && self.bus == 'Scsi' && has(self.claim) && (!has(self.cache) || self.cache == 'None')"
+).message("type Lun needs bus Scsi, a claim and cache None").field_path(".type"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.type) || self.type != 'Lun' || !has(self.throttle) && !has(self.blockSize) && !has(self.serial) && (!has(self.detectZeroes) || self.detectZeroes == 'Off')"
+).message("type Lun is the device itself: throttle, blockSize, serial and detectZeroes have no effect on it").field_path(".type"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.detectZeroes) || self.detectZeroes != 'Unmap' || !has(self.discard) || self.discard == 'Unmap'"
+).message("detectZeroes Unmap needs discard Unmap").field_path(".detectZeroes"))]
 pub struct Disk {
     /// Unique in the VM; the device's name in the pod is /dev/coracle/ and the name.
     #[schemars(
@@ -70,6 +85,9 @@ pub struct Disk {
     /// How the guest sees the disk.
     #[serde(default)]
     pub bus: DiskBus,
+    /// What the guest takes it for: a disk, a CD-ROM drive with this disk in it (read-only), or the SCSI logical unit itself.
+    #[serde(rename = "type", default)]
+    pub disk_type: DiskType,
     /// Host page cache policy.
     #[serde(default)]
     pub cache: CacheMode,
@@ -79,6 +97,9 @@ pub struct Disk {
     /// What becomes of the guest's discards.
     #[serde(default)]
     pub discard: DiscardMode,
+    /// What becomes of runs of zeroes that the guest writes.
+    #[serde(default)]
+    pub detect_zeroes: DetectZeroes,
     /// What happens when the device returns an error.
     #[serde(default)]
     pub error_policy: ErrorPolicy,
@@ -102,6 +123,46 @@ pub struct Disk {
     /// Sector sizes to show; the device's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<BlockSize>,
+    /// The most the disk may do per second; whatever the device can by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+}
+
+/// The most a disk may do per second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.iops) || !has(self.readIops) && !has(self.writeIops)")
+    .message("say either iops, or readIops and writeIops"))]
+#[x_kube(validation = Rule::new("!has(self.bandwidth) || !has(self.readBandwidth) && !has(self.writeBandwidth)")
+    .message("say either bandwidth, or readBandwidth and writeBandwidth"))]
+#[x_kube(validation = Rule::new(
+    "has(self.iops) || has(self.readIops) || has(self.writeIops) || has(self.bandwidth) || has(self.readBandwidth) || has(self.writeBandwidth)"
+).message("throttle limits nothing: say iops or bandwidth"))]
+pub struct Throttle {
+    /// Requests, reads and writes together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub iops: Option<u32>,
+    /// Reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub read_iops: Option<u32>,
+    /// Writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub write_iops: Option<u32>,
+    /// Bytes, read and written together: a whole number with the unit Mi, Gi or Ti.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<MemorySize>,
+    /// Bytes read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bandwidth: Option<MemorySize>,
+    /// Bytes written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_bandwidth: Option<MemorySize>,
+    /// What a disk that was idle may do at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Burst>,
 }
 
 /// A PersistentVolumeClaim in the VM's namespace.

@@ -10,8 +10,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSche
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use super::{Disk, MAX_VM_NAME, VirtualMachine, VirtualMachineSpec};
-use crate::types::{CacheMode, DiskBus, IoMode};
+use super::{Disk, MAX_VM_NAME, Throttle, VirtualMachine, VirtualMachineSpec};
+use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, IoMode};
 
 mod bounds;
 
@@ -220,8 +220,12 @@ const DISK_RULES: &[CelRule<Disk>] = &[
     },
     CelRule {
         path: ".bus",
-        message: "bus Sata has no read-only disks: choose Virtio, Scsi or Usb",
-        holds: |disk| disk.bus != DiskBus::Sata || disk.cloud_init.is_none() && !disk.read_only,
+        message: "bus Sata has no read-only disks: choose type Cdrom, or bus Virtio, Scsi or Usb",
+        holds: |disk| {
+            disk.bus != DiskBus::Sata
+                || disk.disk_type == DiskType::Cdrom
+                || disk.cloud_init.is_none() && !disk.read_only
+        },
     },
     CelRule {
         path: ".cache",
@@ -232,6 +236,79 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         path: ".blockSize",
         message: "blockSize has no effect on bus Usb: choose Virtio, Scsi or Sata",
         holds: |disk| disk.bus != DiskBus::Usb || disk.block_size.is_none(),
+    },
+    CelRule {
+        path: ".type",
+        message: "type Cdrom needs bus Scsi or Sata",
+        holds: |disk| {
+            disk.disk_type != DiskType::Cdrom || matches!(disk.bus, DiskBus::Scsi | DiskBus::Sata)
+        },
+    },
+    CelRule {
+        path: ".blockSize",
+        message: "blockSize has no effect on type Cdrom",
+        holds: |disk| disk.disk_type != DiskType::Cdrom || disk.block_size.is_none(),
+    },
+    CelRule {
+        path: ".type",
+        message: "type Lun needs bus Scsi, a claim and cache None",
+        holds: |disk| {
+            disk.disk_type != DiskType::Lun
+                || disk.bus == DiskBus::Scsi
+                    && disk.claim.is_some()
+                    && disk.cache == CacheMode::None
+        },
+    },
+    CelRule {
+        path: ".type",
+        message: "type Lun is the device itself: throttle, blockSize, serial and detectZeroes have \
+                  no effect on it",
+        holds: |disk| {
+            disk.disk_type != DiskType::Lun
+                || disk.throttle.is_none()
+                    && disk.block_size.is_none()
+                    && disk.serial.is_none()
+                    && disk.detect_zeroes == DetectZeroes::Off
+        },
+    },
+    CelRule {
+        path: ".detectZeroes",
+        message: "detectZeroes Unmap needs discard Unmap",
+        holds: |disk| {
+            disk.detect_zeroes != DetectZeroes::Unmap || disk.discard == DiscardMode::Unmap
+        },
+    },
+    CelRule {
+        path: ".throttle",
+        message: "say either iops, or readIops and writeIops",
+        holds: |disk| {
+            disk.throttle.as_ref().is_none_or(|limits| {
+                limits.iops.is_none() || limits.read_iops.is_none() && limits.write_iops.is_none()
+            })
+        },
+    },
+    CelRule {
+        path: ".throttle",
+        message: "say either bandwidth, or readBandwidth and writeBandwidth",
+        holds: |disk| {
+            disk.throttle.as_ref().is_none_or(|limits| {
+                limits.bandwidth.is_none()
+                    || limits.read_bandwidth.is_none() && limits.write_bandwidth.is_none()
+            })
+        },
+    },
+    CelRule {
+        path: ".throttle",
+        message: "throttle limits nothing: say iops or bandwidth",
+        holds: |disk| {
+            let none = Throttle::default();
+            disk.throttle.as_ref().is_none_or(|limits| {
+                Throttle {
+                    burst: None,
+                    ..limits.clone()
+                } != none
+            })
+        },
     },
     CelRule {
         path: ".cloudInit",

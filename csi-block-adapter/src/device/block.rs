@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 use super::{
     Mode,
     error::{Access, DeviceError, NodeKind},
-    facts::{DeviceFacts, Discard, Kind},
+    facts::{DeviceFacts, Discard, Kind, ScsiFacts},
     holder, ioctl,
     node::{self, Node},
     patience,
@@ -32,6 +32,8 @@ pub(super) fn open_node(
     node: &Node,
     mode: Mode,
 ) -> Result<(File, DeviceFacts), DeviceError> {
+    let (major, minor) = node.number;
+    let before = sequence_in_sysfs(major, minor);
     let file = if mode.access == Access::Write && !mode.shareable {
         open_exclusive(path, Access::Write)
     } else {
@@ -42,6 +44,12 @@ pub(super) fn open_node(
     .map_err(|error| explain(path, node, mode.access, error))?;
     node::verify(path, node, &file)?;
     let facts = learn(path, node, &file)?;
+    let found = facts.disk_sequence;
+    if let (Some(seen), Some(found)) = (before, found)
+        && seen != found
+    {
+        return Err(DeviceError::Changed { path: path.into() });
+    }
     if mode.access == Access::Write && facts.read_only {
         return Err(DeviceError::ReadOnly { path: path.into() });
     }
@@ -126,7 +134,27 @@ fn learn(path: &str, node: &Node, file: &File) -> Result<DeviceFacts, DeviceErro
         rotational: queue.read("rotational").map(|value| value != 0),
         discard: queue.discard(),
         read_only: ioctl::read_only(file).map_err(failed("read the read-only flag of"))?,
+        disk_sequence: ioctl::disk_sequence(file),
+        scsi: scsi(file, major, minor),
     })
+}
+
+/// The number of the device's use, seen without opening it: a container may
+/// not see sysfs, then nothing is known.
+fn sequence_in_sysfs(major: u64, minor: u64) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/diskseq")).ok()?;
+    text.trim().parse().ok()
+}
+
+fn scsi(file: &File, major: u64, minor: u64) -> ScsiFacts {
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let partition = std::fs::exists(format!("{device}/partition")).unwrap_or(false);
+    let peripheral_type = std::fs::read_to_string(format!("{device}/device/type")).ok();
+    ScsiFacts {
+        sg_version: ioctl::sg_version(file),
+        peripheral_type: peripheral_type.and_then(|text| text.trim().parse().ok()),
+        partition,
+    }
 }
 
 /// The device's `queue` directory in sysfs. A container may not see it: then

@@ -6,7 +6,7 @@ use std::{fmt, io, path::PathBuf};
 use coracle_api::report::TerminationReason;
 
 use super::holder::Holder;
-use crate::qemu::Impossible;
+use crate::qemu::{Impossible, NotLun};
 
 /// What a disk is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,23 @@ pub enum DeviceError {
         /// What is there.
         found: NodeKind,
     },
+    /// Another disk is behind the node than before.
+    #[error(
+        "{path} is not the disk it was: another one was attached under the same numbers; delete \
+         the pod so that its volumes are mapped again"
+    )]
+    Changed {
+        /// The path.
+        path: String,
+    },
+    /// The disk is to be passed through as a SCSI logical unit, and is none.
+    #[error("{path} cannot be passed through as a SCSI logical unit: {source}")]
+    NotLun {
+        /// The path.
+        path: String,
+        /// Why not.
+        source: NotLun,
+    },
     /// The path is not UTF-8, and qemu's JSON options are.
     #[error("{} is not UTF-8, and so cannot be named to qemu", path.display())]
     NotText {
@@ -230,6 +247,8 @@ impl DeviceError {
             }
             Self::Symlink { .. }
             | Self::WrongKind { .. }
+            | Self::Changed { .. }
+            | Self::NotLun { .. }
             | Self::NotText { .. }
             | Self::Empty { .. }
             | Self::Size { .. } => TerminationReason::DiskInvalid,

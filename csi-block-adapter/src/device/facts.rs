@@ -24,6 +24,24 @@ pub struct DeviceFacts {
     pub discard: Discard,
     /// Whether the device or file system refuses writes.
     pub read_only: bool,
+    /// The kernel's number for this use of the device node (`diskseq`), which
+    /// another disk under the same numbers does not have; Linux 5.15 and newer.
+    pub disk_sequence: Option<u64>,
+    /// What the SCSI layer says of a block device.
+    pub scsi: ScsiFacts,
+}
+
+/// What the SCSI layer says of a block device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScsiFacts {
+    /// Version of the generic SCSI interface (`SG_GET_VERSION_NUM`); `None`
+    /// when the device does not have it.
+    pub sg_version: Option<u32>,
+    /// SCSI peripheral device type, from sysfs; 0 is a disk.
+    pub peripheral_type: Option<u8>,
+    /// Whether it is a partition, and so only a part of a logical unit.
+    pub partition: bool,
 }
 
 /// What a disk's bytes are in.

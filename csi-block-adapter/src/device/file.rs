@@ -24,7 +24,7 @@ use nix::{
 use super::{
     Mode, block,
     error::{Access, DeviceError, NodeKind},
-    facts::{DeviceFacts, Discard, Kind},
+    facts::{DeviceFacts, Discard, Kind, ScsiFacts},
     holder::Holder,
     node::{self, Node},
     patience,
@@ -190,6 +190,8 @@ fn learn(path: &str, file: &File) -> Result<DeviceFacts, DeviceError> {
         rotational: None,
         discard: Discard::Unknown,
         read_only: flags.contains(FsFlags::ST_RDONLY),
+        disk_sequence: None,
+        scsi: ScsiFacts::default(),
     })
 }
 

@@ -3,11 +3,11 @@
 
 use coracle_api::{
     machine::Disk,
-    types::{CacheMode, DiscardMode, IoMode},
+    types::{CacheMode, DetectZeroes as Zeroes, DiscardMode},
 };
 use serde::Serialize;
 
-use super::{DeviceFacts, Kind, Place};
+use super::{DeviceFacts, Host, Kind, Place, decide, node_name, throttle};
 
 /// A `-blockdev`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -15,7 +15,8 @@ use super::{DeviceFacts, Kind, Place};
 pub struct Blockdev {
     /// What opens the path.
     pub driver: Driver,
-    /// `disk<index>`, which `-device` refers to as `drive`.
+    /// `disk<index>`, which `-device` refers to as `drive`; of a disk with
+    /// limits `disk<index>-device`.
     pub node_name: String,
     /// The path.
     pub filename: String,
@@ -87,6 +88,10 @@ pub enum DetectZeroes {
     /// Zeroes are written. Looking for them costs a pass over every write,
     /// and guests send discards by themselves.
     Off,
+    /// They are written by a command of the device's.
+    On,
+    /// They become discards.
+    Unmap,
 }
 
 /// A switch.
@@ -100,7 +105,7 @@ pub enum OnOff {
 }
 
 impl Blockdev {
-    pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts) -> Self {
+    pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts, host: Host) -> Self {
         let direct = disk.cache == CacheMode::None;
         let (driver, locking) = match facts.kind {
             Kind::Block { .. } => (Driver::HostDevice, None),
@@ -108,18 +113,26 @@ impl Blockdev {
         };
         Self {
             driver,
-            node_name: format!("disk{}", place.index),
+            node_name: if disk.throttle.is_some() {
+                throttle::lower_name(place)
+            } else {
+                node_name(place.index)
+            },
             filename: facts.path.clone(),
             cache: Cache {
                 direct,
                 no_flush: false,
             },
-            aio: aio(disk.io, direct),
+            aio: decide::aio(disk, host).0,
             discard: match disk.discard {
                 DiscardMode::Unmap => Discard::Unmap,
                 DiscardMode::Ignore => Discard::Ignore,
             },
-            detect_zeroes: DetectZeroes::Off,
+            detect_zeroes: match disk.detect_zeroes {
+                Zeroes::Off => DetectZeroes::Off,
+                Zeroes::On => DetectZeroes::On,
+                Zeroes::Unmap => DetectZeroes::Unmap,
+            },
             read_only: disk.read_only,
             auto_read_only: false,
             locking,
@@ -134,15 +147,5 @@ impl Blockdev {
     )]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, bools and enums always serialize")
-    }
-}
-
-/// `Auto` never chooses `io_uring`: the seccomp profile `RuntimeDefault` of
-/// containerd and CRI-O refuses it. Native AIO exists for direct I/O only.
-fn aio(io: IoMode, direct: bool) -> Aio {
-    match (io, direct) {
-        (IoMode::Auto | IoMode::Native, true) => Aio::Native,
-        (IoMode::Auto | IoMode::Native, false) | (IoMode::Threads, _) => Aio::Threads,
-        (IoMode::IoUring, _) => Aio::IoUring,
     }
 }

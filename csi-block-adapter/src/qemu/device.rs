@@ -5,10 +5,10 @@ use std::{fmt::Write as _, num::NonZeroU32};
 
 use coracle_api::{
     machine::Disk,
-    types::{CacheMode, DiskBus, ErrorPolicy},
+    types::{CacheMode, DiskBus, DiskType, ErrorPolicy},
 };
 
-use super::{DeviceFacts, OnOff, Place, block_sizes, discard_granularity, queues};
+use super::{DeviceFacts, OnOff, Place, block_sizes, discard_granularity, node_name, queues};
 
 /// A `-device` of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,16 @@ pub enum DeviceDriver {
         /// `1`: the guest takes it for a solid-state disk.
         rotation_rate: Option<u16>,
     },
+    /// A CD-ROM drive on the controller `scsi0`.
+    ScsiCd,
+    /// A CD-ROM drive on q35's AHCI controller.
+    IdeCd {
+        /// The port: `bus=ide.<port>`.
+        port: usize,
+    },
+    /// The host's SCSI logical unit on the controller `scsi0`: it has its own
+    /// serial number, sector sizes and cache.
+    ScsiBlock,
     /// A mass storage device on the USB controller `usb0`.
     UsbStorage,
 }
@@ -98,7 +108,7 @@ impl Device {
         Self {
             driver: driver(disk, place, facts, vcpus),
             id: format!("disk{}", place.index),
-            drive: format!("disk{}", place.index),
+            drive: node_name(place.index),
             bootindex: disk.boot_index,
             serial: disk.serial.clone(),
             write_cache: match disk.cache {
@@ -120,13 +130,20 @@ impl Device {
         let mut text = Argument::new(self.driver.name());
         match &self.driver {
             DeviceDriver::VirtioBlkPci { .. } => {}
-            DeviceDriver::ScsiHd { .. } => text.add("bus", "scsi0.0"),
-            DeviceDriver::IdeHd { port, .. } => text.add("bus", &format!("ide.{port}")),
+            DeviceDriver::ScsiHd { .. } | DeviceDriver::ScsiCd | DeviceDriver::ScsiBlock => {
+                text.add("bus", "scsi0.0");
+            }
+            DeviceDriver::IdeHd { port, .. } | DeviceDriver::IdeCd { port } => {
+                text.add("bus", &format!("ide.{port}"));
+            }
             DeviceDriver::UsbStorage => text.add("bus", "usb0.0"),
         }
         text.add("id", &self.id);
         text.add("drive", &self.drive);
-        text.add("serial", &self.serial);
+        let own = self.driver != DeviceDriver::ScsiBlock;
+        if own {
+            text.add("serial", &self.serial);
+        }
         text.add_number("bootindex", self.bootindex);
         match &self.driver {
             DeviceDriver::VirtioBlkPci {
@@ -141,9 +158,14 @@ impl Device {
             DeviceDriver::ScsiHd { rotation_rate } | DeviceDriver::IdeHd { rotation_rate, .. } => {
                 text.add_number("rotation_rate", rotation_rate.map(u32::from));
             }
-            DeviceDriver::UsbStorage => {}
+            DeviceDriver::ScsiCd
+            | DeviceDriver::IdeCd { .. }
+            | DeviceDriver::ScsiBlock
+            | DeviceDriver::UsbStorage => {}
         }
-        text.add("write-cache", on_off(self.write_cache == OnOff::On));
+        if own {
+            text.add("write-cache", on_off(self.write_cache == OnOff::On));
+        }
         text.add("werror", self.werror.as_str());
         text.add("rerror", self.rerror.as_str());
         text.add("share-rw", on_off(self.share_rw));
@@ -160,6 +182,9 @@ impl DeviceDriver {
             Self::VirtioBlkPci { .. } => "virtio-blk-pci",
             Self::ScsiHd { .. } => "scsi-hd",
             Self::IdeHd { .. } => "ide-hd",
+            Self::ScsiCd => "scsi-cd",
+            Self::IdeCd { .. } => "ide-cd",
+            Self::ScsiBlock => "scsi-block",
             Self::UsbStorage => "usb-storage",
         }
     }
@@ -167,14 +192,18 @@ impl DeviceDriver {
 
 fn driver(disk: &Disk, place: Place, facts: &DeviceFacts, vcpus: u32) -> DeviceDriver {
     let rotation_rate = (facts.rotational == Some(false)).then_some(1);
+    let port = place.sata_port;
     match disk.bus {
+        DiskBus::Scsi if disk.disk_type == DiskType::Cdrom => DeviceDriver::ScsiCd,
+        DiskBus::Scsi if disk.disk_type == DiskType::Lun => DeviceDriver::ScsiBlock,
+        DiskBus::Sata if disk.disk_type == DiskType::Cdrom => DeviceDriver::IdeCd { port },
         DiskBus::Virtio => DeviceDriver::VirtioBlkPci {
             num_queues: queues(disk, vcpus),
             iothread: disk.iothread.then(|| format!("iothread{}", place.index)),
         },
         DiskBus::Scsi => DeviceDriver::ScsiHd { rotation_rate },
         DiskBus::Sata => DeviceDriver::IdeHd {
-            port: place.sata_port,
+            port,
             rotation_rate,
         },
         DiskBus::Usb => DeviceDriver::UsbStorage,

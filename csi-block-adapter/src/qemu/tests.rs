@@ -1,15 +1,18 @@
 //! Golden options for every bus, cache and source, and the rules that hold
 //! for all of them.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, num::NonZeroU64};
 
 use coracle_api::{
-    machine::{BlockSize, DiskSource},
-    types::ErrorPolicy,
+    machine::{BlockSize, Burst, DiskSource, Rate, Throttle},
+    types::{CacheMode, DetectZeroes as Zeroes, ErrorPolicy, IoMode},
 };
 use proptest::{option, prelude::*, sample::select};
 
+mod rules;
+
 use super::*;
+use crate::device::ScsiFacts;
 
 const BUSES: [DiskBus; 4] = [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata, DiskBus::Usb];
 const CACHES: [CacheMode; 3] = [
@@ -22,14 +25,24 @@ const FIRST: Place = Place {
     sata_port: 0,
 };
 
+/// A host whose sandbox is the container runtime's default one.
+fn host(vcpus: u32) -> Host {
+    Host {
+        vcpus,
+        io_uring: Err(NoIoUring::Sandbox),
+    }
+}
+
 fn disk(source: DiskSource) -> Disk {
     Disk {
         name: "root".into(),
         source,
         bus: DiskBus::Virtio,
+        disk_type: DiskType::Disk,
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
+        detect_zeroes: Zeroes::Off,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,
@@ -38,6 +51,7 @@ fn disk(source: DiskSource) -> Disk {
         iothread: false,
         queues: None,
         block_size: None,
+        throttle: None,
     }
 }
 
@@ -54,6 +68,8 @@ fn block_disk() -> (Disk, DeviceFacts) {
             granularity_bytes: 4096,
         },
         read_only: false,
+        disk_sequence: Some(7),
+        scsi: ScsiFacts::default(),
     };
     (disk(DiskSource::Block { path: path.into() }), facts)
 }
@@ -68,6 +84,8 @@ fn file_facts(path: &str) -> DeviceFacts {
         rotational: None,
         discard: DeviceDiscard::Unknown,
         read_only: false,
+        disk_sequence: None,
+        scsi: ScsiFacts::default(),
     }
 }
 
@@ -95,11 +113,9 @@ fn sources() -> [(Disk, DeviceFacts); 3] {
 }
 
 fn render(options: &DiskOptions) -> String {
-    format!(
-        "-blockdev {}\n-device {}\n",
-        options.blockdev.to_json(),
-        options.device.to_argument()
-    )
+    let arguments = options.to_arguments();
+    let lines = arguments.chunks(2).map(|pair| pair.join(" ") + "\n");
+    lines.collect()
 }
 
 fn source_name(source: &DiskSource) -> &'static str {
@@ -121,7 +137,7 @@ fn every_bus_with_every_cache_and_source() {
                 if check(&disk) == Err(Impossible::WritethroughOnUsb) {
                     continue;
                 }
-                let options = render(&options(&disk, FIRST, &facts, 2));
+                let options = render(&options(&disk, FIRST, &facts, host(2)));
                 let source = source_name(&disk.source);
                 writeln!(text, "# {bus:?}, cache {cache:?}, {source}\n{options}")
                     .expect("writes to a string");
@@ -134,7 +150,7 @@ fn every_bus_with_every_cache_and_source() {
 /// A change to a good disk, and its title.
 type Change = (&'static str, fn(&mut Disk, &mut DeviceFacts));
 
-const CHANGES: [Change; 14] = [
+const CHANGES: [Change; 20] = [
     ("read-only", |disk, _| disk.read_only = true),
     ("shareable", |disk, _| disk.shareable = true),
     ("with an I/O thread", |disk, _| disk.iothread = true),
@@ -170,7 +186,49 @@ const CHANGES: [Change; 14] = [
         disk.boot_index = None;
         disk.serial = "a,b=c".into();
     }),
+    ("zeroes become discards", |disk, _| {
+        disk.detect_zeroes = Zeroes::Unmap;
+    }),
+    ("with a total limit", |disk, _| {
+        disk.throttle = Some(limits(500, None, 10 << 20));
+    }),
+    ("with limits of reads and writes, and bursts", |disk, _| {
+        let burst = Some(Burst {
+            factor: 4,
+            seconds: 30,
+        });
+        disk.throttle = Some(Throttle {
+            iops: Rate::default(),
+            bytes: Rate {
+                total: None,
+                read: NonZeroU64::new(20 << 20),
+                write: NonZeroU64::new(10 << 20),
+            },
+            burst,
+        });
+    }),
+    ("a CD-ROM drive on bus Scsi", |disk, _| {
+        (disk.bus, disk.disk_type, disk.read_only) = (DiskBus::Scsi, DiskType::Cdrom, true);
+    }),
+    ("a CD-ROM drive on bus Sata", |disk, _| {
+        (disk.bus, disk.disk_type, disk.read_only) = (DiskBus::Sata, DiskType::Cdrom, true);
+    }),
+    ("a SCSI logical unit", |disk, _| {
+        (disk.bus, disk.disk_type) = (DiskBus::Scsi, DiskType::Lun);
+    }),
 ];
+
+fn limits(iops: u64, burst: Option<Burst>, bytes: u64) -> Throttle {
+    let total = |limit| Rate {
+        total: NonZeroU64::new(limit),
+        ..Rate::default()
+    };
+    Throttle {
+        iops: total(iops),
+        bytes: total(bytes),
+        burst,
+    }
+}
 
 #[test]
 fn every_other_setting() {
@@ -179,7 +237,7 @@ fn every_other_setting() {
         let (mut disk, mut facts) = block_disk();
         change(&mut disk, &mut facts);
         check(&disk).expect("goes together");
-        let options = render(&options(&disk, FIRST, &facts, 4));
+        let options = render(&options(&disk, FIRST, &facts, host(4)));
         writeln!(text, "# {title}\n{options}").expect("writes to a string");
     }
     insta::assert_snapshot!("settings", text.trim_end());
@@ -287,6 +345,8 @@ prop_compose! {
             path, kind, size_bytes, rotational, discard, read_only,
             logical_block_size: logical,
             physical_block_size: physical,
+            disk_sequence: None,
+            scsi: ScsiFacts::default(),
         }
     }
 }
@@ -316,14 +376,38 @@ prop_compose! {
         boot_index in any::<Option<u32>>(),
         queues in any::<Option<u16>>(),
         block_size in option::of((size(), size())),
+        disk_type in select(vec![DiskType::Disk, DiskType::Cdrom, DiskType::Lun]),
+        detect_zeroes in select(vec![Zeroes::Off, Zeroes::On, Zeroes::Unmap]),
+        throttle in any_throttle(),
     ) -> Disk {
         Disk {
+            disk_type, detect_zeroes, throttle,
             bus, cache, io, discard, error_policy, read_only, shareable, iothread, serial,
             boot_index, queues,
             block_size: block_size.map(|(logical, physical)| BlockSize { logical, physical }),
             ..block_disk().0
         }
     }
+}
+
+fn any_io_uring() -> impl Strategy<Value = Result<(), NoIoUring>> {
+    select(vec![Ok(()), Err(NoIoUring::Sandbox), Err(NoIoUring::Qemu)])
+}
+
+fn any_rate() -> impl Strategy<Value = Rate> {
+    let number = || option::of(any::<NonZeroU64>());
+    let rate = (number(), number(), number());
+    rate.prop_map(|(total, read, write)| Rate { total, read, write })
+}
+
+fn any_throttle() -> impl Strategy<Value = Option<Throttle>> {
+    let burst = option::of((any::<u32>(), any::<u32>()));
+    let throttle = (any_rate(), any_rate(), burst);
+    option::of(throttle.prop_map(|(iops, bytes, burst)| Throttle {
+        iops,
+        bytes,
+        burst: burst.map(|(factor, seconds)| Burst { factor, seconds }),
+    }))
 }
 
 /// The properties of a `-device` argument, with doubled commas undone.
@@ -341,17 +425,22 @@ proptest! {
     #[test]
     fn options_never_panic_and_agree_with_themselves(
         disk in any_disk(),
+        io_uring in any_io_uring(),
         facts in any_facts(),
         index in 0usize..100,
         vcpus in any::<u32>(),
     ) {
         let place = Place { index, sata_port: index % SATA_PORTS };
-        let DiskOptions { blockdev, device } = options(&disk, place, &facts, vcpus);
+        let DiskOptions { blockdev, throttling, device } = options(&disk, place, &facts, Host { vcpus, io_uring });
 
         prop_assert!(blockdev.aio != Aio::Native || blockdev.cache.direct);
         prop_assert!(!blockdev.cache.no_flush && !blockdev.auto_read_only);
         prop_assert_eq!(blockdev.read_only, disk.read_only);
-        prop_assert_eq!(&blockdev.node_name, &device.drive);
+        prop_assert_eq!(&device.drive, &node_name(index));
+        prop_assert_eq!(index_of(&device.drive), Some(index));
+        let top = throttling.as_ref().map_or(&blockdev.node_name, |_| &device.drive);
+        prop_assert_eq!(top, &device.drive);
+        prop_assert_eq!(throttling.is_some(), disk.throttle.is_some());
         let json: serde_json::Value = serde_json::from_str(&blockdev.to_json()).expect("is JSON");
         prop_assert_eq!(json["filename"].as_str(), Some(facts.path.as_str()));
 
@@ -367,7 +456,7 @@ proptest! {
 
         let properties = properties(&device.to_argument());
         let value = |key: &str| properties.iter().find(|(name, _)| name == key);
-        if !disk.serial.contains('\0') {
+        if !disk.serial.contains('\0') && device.driver != DeviceDriver::ScsiBlock {
             prop_assert_eq!(&value("serial").expect("is there").1, &disk.serial);
         }
         let mut keys: Vec<_> = properties.iter().map(|(key, _)| key).collect();

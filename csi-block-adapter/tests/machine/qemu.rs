@@ -3,17 +3,20 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
+    num::NonZeroU64,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use coracle_api::{
-    machine::{BlockSize, Disk},
+    machine::{BlockSize, Burst, Disk, Rate, Throttle},
     report::TerminationReason::DiskBusy,
-    types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode},
+    types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode},
 };
 use coracle_block::{
     device::{self, DeviceError, Holder},
-    qemu::{DiskOptions, Place, check, options},
+    qemu::{DiskOptions, Host, Place, check, options},
+    uring,
 };
 use serde_json::{Value, json};
 
@@ -48,8 +51,7 @@ impl Qemu {
                     "-device",
                     "qemu-xhci,id=usb0",
                 ])
-                .args(["-blockdev", &options.blockdev.to_json()])
-                .args(["-device", &options.device.to_argument()])
+                .args(options.to_arguments())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
@@ -127,7 +129,10 @@ fn options_for(disk: &Disk) -> (device::OpenDisk, DiskOptions) {
             sata_port: 5,
         },
         &open.facts,
-        2,
+        Host {
+            vcpus: 2,
+            io_uring: uring::probe(Path::new("/usr/bin/qemu-system-x86_64")),
+        },
     );
     (open, options)
 }
@@ -218,6 +223,26 @@ fn qemu_takes_every_other_setting() {
         |disk| disk.iothread = true,
         |disk| disk.io = IoMode::Threads,
         |disk| disk.io = IoMode::IoUring,
+        |disk| disk.detect_zeroes = DetectZeroes::On,
+        |disk| disk.detect_zeroes = DetectZeroes::Unmap,
+        |disk| {
+            (disk.disk_type, disk.read_only) = (DiskType::Cdrom, true);
+        },
+        |disk| {
+            let total = |limit| Rate {
+                total: NonZeroU64::new(limit),
+                ..Rate::default()
+            };
+            let burst = Some(Burst {
+                factor: 10,
+                seconds: 60,
+            });
+            disk.throttle = Some(Throttle {
+                iops: total(100),
+                bytes: total(10 << 20),
+                burst,
+            });
+        },
     ];
     if !has_qemu() {
         return;

@@ -12,7 +12,7 @@ use std::{
 use coracle_api::{
     machine::{Disk, DiskSource},
     report::{TerminationMessage, TerminationReason},
-    types::{CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode},
+    types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode},
 };
 use nix::{
     fcntl::AT_FDCWD,
@@ -149,9 +149,11 @@ pub(crate) fn disk(source: DiskSource) -> Disk {
         name: "root".into(),
         source,
         bus: DiskBus::Virtio,
+        disk_type: DiskType::Disk,
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
+        detect_zeroes: DetectZeroes::Off,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,
@@ -160,6 +162,7 @@ pub(crate) fn disk(source: DiskSource) -> Disk {
         iothread: false,
         queues: None,
         block_size: None,
+        throttle: None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     args::Options,
     console::{Console, Output, Pump, console},
     control::{Identity, Listener, Port, listen, serve},
+    disks::Disks,
     lifecycle::Vm,
     log,
     prepare::{Environment, Paths, load, prepare},
@@ -66,7 +67,7 @@ async fn live(
     let machine = load(config_dir).map_err(|refusal| refusal.to_termination())?;
     let listener = listen(run_dir).map_err(|error| host_failure(&error))?;
     let environment = Environment::from_lookup(|name| std::env::var(name).ok());
-    let paths = Paths::of_container(run_dir);
+    let paths = Paths::of_container(run_dir, qemu);
     let found =
         prepare(&machine, &paths, &environment).map_err(|refusal| refusal.to_termination())?;
     let desired = DesiredFile::new(config_dir);
@@ -89,7 +90,8 @@ async fn live(
         bundle: config_dir.display().to_string(),
     };
     let (asks, asked) = mpsc::channel(1);
-    let supervisor = Supervisor::new(setup, spawned.process, signals, desired, asked);
+    let disks = Disks::new(&machine, found);
+    let supervisor = Supervisor::new(setup, spawned.process, signals, desired, disks, asked);
     let (console, pump) = console(spawned.serial);
     let port = Port {
         asks,
@@ -97,10 +99,7 @@ async fn live(
         console,
         identity,
     };
-    let termination = attend(supervisor, pump, listener, port, ready).await;
-    // The disks are ours until here.
-    drop(found);
-    Ok(termination)
+    Ok(attend(supervisor, pump, listener, port, ready).await)
 }
 
 /// Runs the VM's owner, and beside it all other long-lived tasks: the console,

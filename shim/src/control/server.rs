@@ -157,6 +157,7 @@ impl Port {
             pid: snapshot.pid,
             bundle: self.identity.bundle.clone(),
             termination: snapshot.vm.termination().cloned(),
+            disks: snapshot.disks.to_vec(),
         }
     }
 

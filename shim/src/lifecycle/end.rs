@@ -29,6 +29,8 @@ pub enum End {
     Accelerator,
     /// qemu did not answer on QMP.
     NoAnswer,
+    /// qemu has something else open in place of this disk.
+    WrongDisk(String),
     /// qemu failed in another way.
     Failed(String),
 }
@@ -65,10 +67,17 @@ impl fmt::Display for ExitCode {
     }
 }
 
+const WRONG_DISK: &str = "qemu opened something else than what was checked: another device was \
+                          put in its place; delete the pod so that its volumes are mapped again";
+
 impl End {
     /// The termination message, now that qemu is gone.
     #[must_use]
     pub fn conclude(self, exit: &Exit) -> TerminationMessage {
+        let disk = match &self {
+            Self::WrongDisk(disk) => Some(disk.clone()),
+            _ => None,
+        };
         let (reason, message) = match self {
             Self::PoweredOff { asked: false } => {
                 (Reason::GuestShutdown, "the guest powered itself off".into())
@@ -103,6 +112,7 @@ impl End {
                 "the guest's kernel panicked: its last words are in the container's log".into(),
             ),
             Self::Accelerator => (Reason::AcceleratorFailed, accelerator_message(exit)),
+            Self::WrongDisk(_) => (Reason::DiskInvalid, WRONG_DISK.into()),
             Self::NoAnswer => (
                 Reason::QemuFailed,
                 exit.with_stderr("qemu was started and did not answer on QMP in time"),
@@ -120,7 +130,7 @@ impl End {
         TerminationMessage {
             reason,
             message,
-            disk: None,
+            disk,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Vm;
+use super::{PauseCause, Vm};
 
 /// A request that changes a VM's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,16 @@ impl Vm {
     fn judge_pause(&self) -> Verdict {
         match self {
             Self::Creating { .. } | Self::Created { .. } => Verdict::Refused(NOT_STARTED),
-            Self::Starting | Self::Running | Self::Resuming => Verdict::Proceed,
-            Self::Pausing | Self::Paused { .. } => Verdict::Already,
+            Self::Starting
+            | Self::Running
+            | Self::Resuming
+            | Self::Paused {
+                cause: PauseCause::DiskError,
+            } => Verdict::Proceed,
+            Self::Pausing
+            | Self::Paused {
+                cause: PauseCause::Asked,
+            } => Verdict::Already,
             Self::Stopping { .. } | Self::Ending { .. } => Verdict::Refused(ENDING),
             Self::Exited(_) => Verdict::Refused(GONE),
         }

@@ -39,6 +39,8 @@ impl Vm {
             Input::Panicked => self.quit(End::Panic, now),
             Input::CpusStopped => self.cpus_stopped(),
             Input::Reset => self.reset(now),
+            Input::Mended => self.mended(),
+            Input::WrongDisk(disk) => self.quit(End::WrongDisk(disk), now),
             Input::QemuExited(exit) => self.exited(&exit),
         }
     }
@@ -86,9 +88,13 @@ impl Vm {
             (Created { .. }, wanted) => stay(Created { wanted }),
             (Running | Starting | Resuming, DesiredState::Paused) => send(Pausing, Command::Stop),
             (Paused { .. } | Pausing, DesiredState::Running) => send(Resuming, Command::Cont),
+            // From now on it is not the disk alone that keeps it.
+            (Paused { .. }, DesiredState::Paused) => stay(Paused {
+                cause: PauseCause::Asked,
+            }),
             // As it is wanted already, or too late.
             (state @ (Running | Starting | Resuming), DesiredState::Running)
-            | (state @ (Paused { .. } | Pausing), DesiredState::Paused)
+            | (state @ Pausing, DesiredState::Paused)
             | (state @ (Stopping { .. } | Ending { .. } | Exited(_)), _) => stay(state),
         }
     }
@@ -131,6 +137,27 @@ impl Vm {
             | Resuming
             | Stopping { .. } => self.quit(End::Kill, now),
             Ending { deadline: None, .. } | Exited(_) => stay(self),
+        }
+    }
+
+    fn mended(self) -> Next {
+        match self {
+            Paused {
+                cause: PauseCause::DiskError,
+            } => send(Resuming, Command::Cont),
+            // It may be the disk that keeps the guest from powering off.
+            Stopping { .. } => send(self, Command::Cont),
+            Creating { .. }
+            | Created { .. }
+            | Starting
+            | Running
+            | Pausing
+            | Paused {
+                cause: PauseCause::Asked,
+            }
+            | Resuming
+            | Ending { .. }
+            | Exited(_) => stay(self),
         }
     }
 

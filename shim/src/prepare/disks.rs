@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use coracle_api::machine::{CloudInitData, Disk, DiskSource, Machine};
 use coracle_api::report::TerminationReason;
-use coracle_api::types::{CacheMode, DiscardMode, DiskBus, IoMode};
+use coracle_api::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, IoMode};
 use coracle_block::device::{self, DeviceError, DeviceFacts};
+use coracle_block::qemu as block;
+use coracle_block::uring::NoIoUring;
 use tracing::info;
 
 use super::Found;
@@ -45,6 +47,14 @@ pub enum DiskError {
         /// What the system says.
         source: io::Error,
     },
+    /// It wants `io_uring`, which cannot be had.
+    #[error(
+        "io: IoUring cannot be had: {source}; leave `io` out, and the best there is will be used"
+    )]
+    IoUring {
+        /// What is in the way.
+        source: NoIoUring,
+    },
     /// The seed cannot be made.
     #[error("its cloud-init seed cannot be made")]
     Seed {
@@ -68,22 +78,32 @@ impl DiskError {
             Self::Seed {
                 source: SeedError::TooLarge { .. },
             } => TerminationReason::InvalidMachine,
-            Self::Data { .. } | Self::Seed { .. } => TerminationReason::HostFailed,
+            Self::Data { .. } | Self::Seed { .. } | Self::IoUring { .. } => {
+                TerminationReason::HostFailed
+            }
         }
     }
 }
 
 /// Opens every disk of `machine`, in its order.
-pub(super) fn open_all(machine: &Machine, run_dir: &Path) -> Result<Found, Refusal> {
+pub(super) fn open_all(
+    machine: &Machine,
+    run_dir: &Path,
+    io_uring: Result<(), NoIoUring>,
+) -> Result<Found, Refusal> {
     let mut found = Found {
         disks: Vec::new(),
         guards: Vec::new(),
+        io_uring,
     };
     for disk in &machine.disks {
-        let (resolved, open) = open(machine, disk, run_dir).map_err(|source| Refusal::Disk {
+        let refusal = |source| Refusal::Disk {
             disk: disk.name.clone(),
             source,
-        })?;
+        };
+        let host = found.host(machine);
+        block::io_uring(disk, host).map_err(|source| refusal(DiskError::IoUring { source }))?;
+        let (resolved, open) = open(machine, disk, run_dir).map_err(refusal)?;
         info!(
             disk = %disk.name,
             path = %open.facts.path,
@@ -136,11 +156,13 @@ pub(crate) fn resolved(disk: &Disk, seed: &Path) -> Disk {
         cache: CacheMode::Writeback,
         io: IoMode::Threads,
         discard: DiscardMode::Ignore,
-        read_only: disk.bus != DiskBus::Sata,
+        detect_zeroes: DetectZeroes::Off,
+        read_only: disk.bus != DiskBus::Sata || disk.disk_type == DiskType::Cdrom,
         shareable: false,
         iothread: false,
         queues: (disk.bus == DiskBus::Virtio).then_some(1),
         block_size: None,
+        throttle: None,
         ..disk.clone()
     }
 }

@@ -5,40 +5,30 @@ use coracle_api::types::DiskBus;
 use coracle_block::qemu::{self as block, DeviceDriver, DiskOptions, Place};
 
 use super::object::Object;
-use super::switch::Switch;
-use crate::prepare::FoundDisk;
+use crate::prepare::Found;
 
 /// The switches of one disk.
 #[derive(Debug)]
 pub(crate) struct Disk {
     /// The thread that does its I/O, when it has one of its own.
     pub(crate) iothread: Option<Object>,
-    /// What it is in the pod.
-    pub(crate) blockdev: Blockdev,
-    /// What it is in the guest.
-    pub(crate) device: DiskDevice,
+    /// What it is in the pod and in the guest.
+    pub(crate) options: DiskOptions,
 }
 
-/// `-blockdev`
-#[derive(Debug)]
-pub(crate) struct Blockdev(block::Blockdev);
-
-/// `-device`, of a disk.
-#[derive(Debug)]
-pub(crate) struct DiskDevice(block::Device);
-
 /// The switches of all disks of `machine`, in their order.
-pub(crate) fn all(machine: &Machine, found: &[FoundDisk]) -> Vec<Disk> {
+pub(crate) fn all(machine: &Machine, found: &Found) -> Vec<Disk> {
+    let host = found.host(machine);
     let mut sata_port = 0;
     let mut disks = Vec::new();
-    for (index, (found, boot_index)) in found.iter().zip(boot_order(machine)).enumerate() {
+    for (index, (found, boot_index)) in found.disks.iter().zip(boot_order(machine)).enumerate() {
         let place = Place { index, sata_port };
         sata_port += usize::from(found.disk.bus == DiskBus::Sata);
         let disk = api::Disk {
             boot_index,
             ..found.disk.clone()
         };
-        let options = block::options(&disk, place, &found.facts, machine.cpu.count());
+        let options = block::options(&disk, place, &found.facts, host);
         disks.push(Disk::from(options));
     }
     disks
@@ -52,14 +42,13 @@ impl From<DiskOptions> for Disk {
             } => Some(Object::iothread(id)),
             DeviceDriver::VirtioBlkPci { iothread: None, .. }
             | DeviceDriver::ScsiHd { .. }
+            | DeviceDriver::ScsiCd
+            | DeviceDriver::ScsiBlock
             | DeviceDriver::IdeHd { .. }
+            | DeviceDriver::IdeCd { .. }
             | DeviceDriver::UsbStorage => None,
         };
-        Self {
-            iothread,
-            blockdev: Blockdev(options.blockdev),
-            device: DiskDevice(options.device),
-        }
+        Self { iothread, options }
     }
 }
 
@@ -77,24 +66,4 @@ fn boot_order(machine: &Machine) -> impl Iterator<Item = Option<u32>> {
             disk.boot_index
         }
     })
-}
-
-impl Switch for Blockdev {
-    fn name(&self) -> &'static str {
-        "-blockdev"
-    }
-
-    fn value(&self) -> Option<String> {
-        Some(self.0.to_json())
-    }
-}
-
-impl Switch for DiskDevice {
-    fn name(&self) -> &'static str {
-        "-device"
-    }
-
-    fn value(&self) -> Option<String> {
-        Some(self.0.to_argument())
-    }
 }

@@ -21,6 +21,11 @@ impl Arguments {
         self.0.extend(switch.value());
     }
 
+    /// Adds arguments that are switches already.
+    pub(crate) fn extend(&mut self, arguments: Vec<String>) {
+        self.0.extend(arguments);
+    }
+
     pub(crate) fn into_vec(self) -> Vec<String> {
         self.0
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// A QMP command. All that the shim uses go without arguments.
+use coracle_block::qemu::node_name;
+
+/// A QMP command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Ends the capabilities negotiation.
@@ -17,6 +19,13 @@ pub enum Command {
     Powerdown,
     /// Ends qemu.
     Quit,
+    /// Tells the guest that a disk has another size.
+    BlockResize {
+        /// The disk's place among the disks.
+        disk: usize,
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 impl Command {
@@ -30,12 +39,26 @@ impl Command {
             Self::Stop => "stop",
             Self::Powerdown => "system_powerdown",
             Self::Quit => "quit",
+            Self::BlockResize { .. } => "block_resize",
         }
     }
 
     /// The line to send.
     pub(crate) fn to_line(self, id: u64) -> String {
-        format!("{{\"execute\":\"{}\",\"id\":{id}}}\n", self.name())
+        let arguments = match self {
+            Self::BlockResize { disk, size } => format!(
+                ",\"arguments\":{{\"node-name\":\"{}\",\"size\":{size}}}",
+                node_name(disk)
+            ),
+            Self::Capabilities
+            | Self::QueryStatus
+            | Self::Cont
+            | Self::Stop
+            | Self::Powerdown
+            | Self::Quit => String::new(),
+        };
+        let name = self.name();
+        format!("{{\"execute\":\"{name}\"{arguments},\"id\":{id}}}\n")
     }
 }
 

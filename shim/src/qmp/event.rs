@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::disks::Fault;
+
 /// An event from qemu.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -17,16 +19,7 @@ pub enum Event {
     /// The guest was reset.
     Reset,
     /// A disk's device returned an error.
-    BlockIoError {
-        /// qemu's name of the disk's block node.
-        node: String,
-        /// `read` or `write`.
-        operation: String,
-        /// What the host said.
-        reason: String,
-        /// Whether the guest was stopped on it.
-        stops: bool,
-    },
+    BlockIoError(Fault),
     /// Another event, by its name.
     Other(String),
 }
@@ -64,12 +57,13 @@ impl Event {
             "STOP" => Self::Stop,
             "RESUME" => Self::Resume,
             "RESET" => Self::Reset,
-            "BLOCK_IO_ERROR" => Self::BlockIoError {
+            "BLOCK_IO_ERROR" => Self::BlockIoError(Fault {
                 node: text("node-name"),
                 operation: text("operation"),
                 reason: text("reason"),
+                no_space: data["nospace"] == true,
                 stops: data["action"] == "stop",
-            },
+            }),
             _ => Self::Other(name),
         }
     }
@@ -156,7 +150,7 @@ mod tests {
     fn a_disk_error_without_its_fields_is_still_one() {
         assert!(matches!(
             Event::new("BLOCK_IO_ERROR".into(), &json!([])),
-            Event::BlockIoError { stops: false, .. }
+            Event::BlockIoError(Fault { stops: false, .. })
         ));
     }
 }

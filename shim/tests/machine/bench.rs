@@ -14,7 +14,9 @@ use coracle_api::{
     machine::{Cpu, Disk, DiskSource, Firmware, MACHINE_VERSION, Machine},
     names,
     report::{State, Status, TerminationMessage},
-    types::{Accelerator, CacheMode, DiscardMode, DiskBus, ErrorPolicy, IoMode},
+    types::{
+        Accelerator, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode,
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -209,9 +211,11 @@ fn machine(image: &Path) -> Machine {
                 create_bytes: None,
             },
             bus: DiskBus::Virtio,
+            disk_type: DiskType::Disk,
             cache: CacheMode::Writeback,
             io: IoMode::Threads,
             discard: DiscardMode::Unmap,
+            detect_zeroes: DetectZeroes::Off,
             error_policy: ErrorPolicy::Stop,
             read_only: false,
             shareable: false,
@@ -220,6 +224,7 @@ fn machine(image: &Path) -> Machine {
             iothread: false,
             queues: None,
             block_size: None,
+            throttle: None,
         }],
         interfaces: vec![],
         shutdown_seconds: 600,

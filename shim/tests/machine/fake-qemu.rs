@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    fs::File,
     io::{BufRead, BufReader, Write},
     os::{
         fd::{FromRawFd, OwnedFd, RawFd},
@@ -22,7 +23,18 @@ fn main() {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    let mut qmp = Qmp::new(arguments.find_map(|argument| qmp_descriptor(&argument)));
+    let arguments: Vec<String> = arguments.collect();
+    let descriptor = arguments
+        .iter()
+        .find_map(|argument| qmp_descriptor(argument));
+    let mut qmp = Qmp::new(descriptor);
+    let disks = arguments.iter().filter_map(|argument| disk(argument));
+    let _disks: Vec<File> = match fault {
+        "opens-another-disk" => vec![],
+        _ => disks
+            .map(|path| File::open(path).expect("is there"))
+            .collect(),
+    };
     match fault {
         "exits-at-once" => {
             eprintln!("fake-qemu: -device nonsense: there is no such device");
@@ -53,6 +65,11 @@ fn main() {
             eprintln!("fake-qemu: an assertion failed");
             process::abort();
         }
+        "opens-another-disk" => {
+            qmp.say(GREETING);
+            qmp.reply(r#""return": {}"#);
+            qmp.listen_for_ever();
+        }
         "refuses-to-run" => {
             qmp.say(GREETING);
             qmp.reply(r#""return": {}"#);
@@ -74,6 +91,12 @@ fn qmp_descriptor(argument: &str) -> Option<RawFd> {
         .1
         .parse()
         .ok()
+}
+
+/// The path in `{"driver":"file",…,"filename":"/disk.img",…}`.
+fn disk(argument: &str) -> Option<&str> {
+    let (_, rest) = argument.split_once("\"filename\":\"")?;
+    rest.split('"').next()
 }
 
 struct Qmp(BufReader<UnixStream>);

@@ -105,3 +105,18 @@ fn a_failed_create_says_why_and_leaves_nothing() {
     assert_eq!(bench.termination().reason, Reason::QemuFailed);
     assert!(!bench.path("run/shim.sock").exists());
 }
+
+#[test]
+fn qemu_that_has_something_else_open_never_runs_the_guest() {
+    let bench = Bench::with_fault("opens-another-disk");
+    let ended = bench.run().end();
+    ended.assert_code(3);
+    let termination = bench.termination();
+    assert_eq!(termination.reason, Reason::DiskInvalid);
+    assert_eq!(termination.disk.as_deref(), Some("root"));
+    assert!(
+        !ended.stderr.contains("to=\"starting\""),
+        "{}",
+        ended.stderr
+    );
+}

@@ -68,7 +68,7 @@ impl Vm {
             // qemu has a reason that its run state may tell.
             (Resuming, Command::Cont) => send(
                 Paused {
-                    cause: PauseCause::Asked,
+                    cause: PauseCause::DiskError,
                 },
                 Command::QueryStatus,
             ),
@@ -96,10 +96,17 @@ impl Vm {
             }
             (state, RunStatus::InternalError) => state.quit(End::Accelerator, now),
             (state, RunStatus::GuestPanicked) => state.quit(End::Panic, now),
-            (Running | Pausing | Paused { .. }, RunStatus::IoError) => stay(Paused {
+            // A guest that is to be paused stays so when the disk is well again.
+            (Running, RunStatus::IoError) => stay(Paused {
                 cause: PauseCause::DiskError,
             }),
-            (Running, RunStatus::Paused) => stay(Paused {
+            (
+                Running
+                | Paused {
+                    cause: PauseCause::DiskError,
+                },
+                RunStatus::Paused,
+            ) => stay(Paused {
                 cause: PauseCause::Asked,
             }),
             // `cont` or `stop` is on its way, and its reply says how it ended.

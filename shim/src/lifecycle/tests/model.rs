@@ -26,6 +26,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Guest(Input::Shutdown(ShutdownCause::Guest))),
         1 => Just(Happening::Guest(Input::Panicked)),
         1 => Just(Happening::Guest(Input::Reset)),
+        2 => Just(Happening::Request(Input::Mended)),
         1 => Just(Happening::Guest(Input::QmpLost("gone".into()))),
         4 => (0..20u64).prop_map(Happening::Pass),
         12 => Just(Happening::Reply),
@@ -70,7 +71,10 @@ impl Model {
                         };
                         return Some(Input::Status(status));
                     }
-                    Command::Capabilities | Command::Powerdown | Command::Quit => {}
+                    Command::Capabilities
+                    | Command::Powerdown
+                    | Command::Quit
+                    | Command::BlockResize { .. } => {}
                 }
                 Some(Input::Done(command))
             }

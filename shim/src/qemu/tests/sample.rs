@@ -4,9 +4,11 @@ use coracle_api::machine::{
     BlockSize, CloudInitData, Cpu, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine,
 };
 use coracle_api::types::{
-    Accelerator, Binding, CacheMode, DiscardMode, DiskBus, ErrorPolicy, InterfaceModel, IoMode,
+    Accelerator, Binding, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy,
+    InterfaceModel, IoMode,
 };
-use coracle_block::device::{DeviceFacts, Discard, Kind};
+use coracle_block::device::{DeviceFacts, Discard, Kind, ScsiFacts};
+use coracle_block::uring::NoIoUring;
 
 use std::path::Path;
 
@@ -49,9 +51,11 @@ pub(crate) fn disk(name: &str, bus: DiskBus) -> Disk {
             path: format!("/dev/coracle/{name}"),
         },
         bus,
+        disk_type: DiskType::Disk,
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
+        detect_zeroes: DetectZeroes::Off,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,
@@ -60,6 +64,7 @@ pub(crate) fn disk(name: &str, bus: DiskBus) -> Disk {
         iothread: false,
         queues: None,
         block_size: None,
+        throttle: None,
     }
 }
 
@@ -83,6 +88,8 @@ pub(crate) fn found(machine: &Machine) -> Found {
     Found {
         disks: machine.disks.iter().map(found).collect(),
         guards: vec![],
+        // As in a container with the runtime's default profile.
+        io_uring: Err(NoIoUring::Sandbox),
     }
 }
 
@@ -109,6 +116,8 @@ fn facts(source: &DiskSource) -> DeviceFacts {
         rotational: None,
         discard,
         read_only: false,
+        disk_sequence: None,
+        scsi: ScsiFacts::default(),
     }
 }
 

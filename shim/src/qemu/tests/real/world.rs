@@ -57,6 +57,7 @@ impl World {
             Found {
                 disks: disks.collect(),
                 guards: vec![],
+                io_uring: sample.found.io_uring,
             },
         )
     }
