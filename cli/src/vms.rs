@@ -91,6 +91,7 @@ impl Vms<'_> {
             pid: None,
             bundle: coracle_api::names::CONFIG_DIR.to_owned(),
             termination,
+            disks: vec![],
         };
         let Some(container) = found.record.container.clone() else {
             return Ok(State {

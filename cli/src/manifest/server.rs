@@ -10,8 +10,8 @@ use coracle_api::vm::{VirtualMachine, broken_rules, validate};
 use coracle_yaml::{Node, Position, Scalar, Value, did_you_mean, documents};
 use serde_json::Value as Json;
 
-use super::kinds::Kind;
 use super::Source;
+use super::kinds::Kind;
 use super::problem::Problem;
 use super::schema::plain;
 

@@ -35,6 +35,10 @@ fn main() {
             .map(|path| File::open(path).expect("is there"))
             .collect(),
     };
+    misbehave(fault, &mut qmp);
+}
+
+fn misbehave(fault: &str, qmp: &mut Qmp) {
     match fault {
         "exits-at-once" => {
             eprintln!("fake-qemu: -device nonsense: there is no such device");
