@@ -67,6 +67,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let mut added = plugin.start();
     let outcome = loop {
         tokio::select! {
+            // Tasks that end because they are stopped are no failure.
+            biased;
             () = stop.cancelled() => break Ok(()),
             Some(ended) = plugin.tasks.join_next() => match ended {
                 Ok(Ended::Registration) => {}

@@ -157,6 +157,15 @@ impl<P: Clone> Accounts<P> {
         self.free(resource, 0).map(|(plugin, _)| plugin)
     }
 
+    /// The devices in use, by resource.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let used = self
+            .resources
+            .iter()
+            .filter(|(_, entry)| !entry.held.is_empty());
+        used.map(|(name, entry)| (name.as_str(), entry.held.iter().cloned().collect()))
+    }
+
     /// The devices are in use from now on.
     pub(crate) fn hold(&mut self, resource: &str, ids: &[String]) {
         let entry = self.resources.entry(resource.to_owned()).or_default();

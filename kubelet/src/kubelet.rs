@@ -19,6 +19,7 @@ use tracing::error;
 use crate::accounts::{Accounts, Device, choose};
 use crate::error::KubeletError;
 use crate::options::Options;
+use crate::pod_resources;
 use crate::registration::Shared;
 
 mod directory;
@@ -81,6 +82,9 @@ impl Kubelet {
                 error!(%error, "the registration server failed");
             }
         });
+        if let Some(socket) = &options.pod_resources {
+            pod_resources::serve(socket, &shared)?;
+        }
         Ok(Self {
             shared,
             socket,

@@ -14,6 +14,7 @@ mod error;
 mod kubelet;
 mod options;
 mod plugin;
+mod pod_resources;
 mod registration;
 
 pub use accounts::Device;

@@ -1,5 +1,6 @@
 //! How a kubelet starts and ends, and what goes wrong with it in tests.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How a kubelet starts and ends.
@@ -10,6 +11,8 @@ pub struct Options {
     /// Whether `kubelet.sock` stays when the kubelet stops, as after a crash.
     /// A kubelet that ends in order removes it.
     pub leave_socket: bool,
+    /// Where it tells what is in use, if it does.
+    pub pod_resources: Option<PathBuf>,
     /// What goes wrong.
     pub faults: Faults,
 }

@@ -3,6 +3,8 @@
 
 mod binary;
 mod device;
+mod devices;
 mod kit;
 mod prober;
 mod registration;
+mod tree;
