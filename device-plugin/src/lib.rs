@@ -31,6 +31,8 @@ pub mod args;
 mod check;
 mod config;
 mod events;
+#[doc(hidden)]
+pub mod fuzz;
 mod grant;
 mod holdings;
 mod host;
