@@ -44,7 +44,8 @@ run_controllers() {
         --use-service-account-credentials \
         --service-account-private-key-file="$E2E/pki/service-accounts.key" \
         --root-ca-file="$E2E/pki/apiserver.crt" \
-        --node-monitor-period=1s --node-monitor-grace-period=12s --node-eviction-rate=10
+        --node-monitor-period=1s --node-monitor-grace-period=12s --node-eviction-rate=10 \
+        --unhealthy-zone-threshold=1
 }
 
 run_scheduler() {
@@ -60,26 +61,27 @@ run_controller() {
 
 # The users of the cluster, each with a password of its own.
 write_tokens() {
-    local line
+    local line node
     while read -r line; do
         printf '%s,%s\n' "$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')" "$line"
-    done >"$E2E/tokens" <<'USERS'
+    done >"$E2E/tokens" < <(
+        cat <<'USERS'
 admin,admin,system:masters
 system:kube-controller-manager,controllers
 system:kube-scheduler,scheduler
 system:kube-proxy,proxy
-system:node:node1,node1,system:nodes
-system:node:node2,node2,system:nodes
 system:serviceaccount:coracle-system:coracle-controller,coracle
 USERS
+        # More than there are tests with a node of their own.
+        for node in node{1..9}; do echo "system:node:$node,$node,system:nodes"; done
+    )
     chmod 0600 "$E2E/tokens"
     kubeconfig admin "$E2E/kubeconfig"
     kubeconfig system:kube-controller-manager "$E2E/run/controllers.kubeconfig"
     kubeconfig system:kube-scheduler "$E2E/run/scheduler.kubeconfig"
     kubeconfig system:kube-proxy "$E2E/run/proxy.kubeconfig"
     kubeconfig system:serviceaccount:coracle-system:coracle-controller "$E2E/run/coracle.kubeconfig"
-    kubeconfig system:node:node1 "$E2E/run/node1.kubeconfig"
-    kubeconfig system:node:node2 "$E2E/run/node2.kubeconfig"
+    for node in node{1..9}; do kubeconfig "system:node:$node" "$E2E/run/$node.kubeconfig"; done
 }
 
 ready_apiserver() {

@@ -20,7 +20,9 @@ network() {
 
 # Names of the nodes, for whoever calls a kubelet by its name.
 names() {
-    printf '%s\n' '127.0.0.1 localhost' '10.89.0.1 node1' '10.89.0.2 node2' >"$E2E/hosts"
+    local node
+    echo '127.0.0.1 localhost' >"$E2E/hosts"
+    for node in node{1..9}; do echo "$(node_address "$node") $node" >>"$E2E/hosts"; done
     mount --bind "$E2E/hosts" /etc/hosts
     : >"$E2E/resolv.conf"
 }

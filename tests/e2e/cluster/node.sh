@@ -117,8 +117,8 @@ YAML
 
 run_kubelet() {
     local taints=
-    # Tests of one node do not meet the second.
-    [[ $1 == node1 ]] || taints=e2e.coracle.dev/second=yes:NoSchedule
+    # A test of one node does not meet the second one of another.
+    [[ $1 == node1 ]] || taints=e2e.coracle.dev/second=$1:NoSchedule
     exec kubelet --config="$E2E/$1/kubelet.yaml" --kubeconfig="$E2E/run/$1.kubeconfig" \
         --register-with-taints="$taints" --hostname-override="$1" --node-ip="$(node_address "$1")" --runtime-cgroups=/ --kubelet-cgroups=/
 }

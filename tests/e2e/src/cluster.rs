@@ -100,7 +100,7 @@ impl Cluster {
             skip("needs the node's programs in its hands: run make e2e without KUBECONFIG");
             return None;
         };
-        Some(Node::new(FIRST, dir.clone(), self.clone()))
+        Some(Node::new(FIRST.to_owned(), dir.clone(), self.clone()))
     }
 
     /// The node with its device plugin.

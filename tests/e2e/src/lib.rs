@@ -26,7 +26,7 @@ pub use machine::{Machine, condition};
 pub use namespace::Namespace;
 pub use node::{Component, KVM_COUNT, Node};
 pub use pod::{PodFacts, goes_on, plain_pod};
-pub use second::{PLACE, SecondNode, TAINT};
+pub use second::{SecondNode, place};
 pub use vm::{VmPod, termination, vm_object};
 pub use volume::{BlockVolume, Reach};
 pub use wait::{PATIENCE, until, wait_for};

@@ -49,20 +49,20 @@ impl Component {
 /// A node and its programs.
 #[derive(Clone)]
 pub struct Node {
-    name: &'static str,
+    name: String,
     dir: PathBuf,
     cluster: Cluster,
 }
 
 impl Node {
-    pub(crate) fn new(name: &'static str, dir: PathBuf, cluster: Cluster) -> Self {
+    pub(crate) fn new(name: String, dir: PathBuf, cluster: Cluster) -> Self {
         Self { name, dir, cluster }
     }
 
     /// Its name in the API.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A directory for files of the tests; removed with the cluster.
@@ -96,7 +96,7 @@ impl Node {
     }
 
     async fn component(&self, action: &str, component: Component) -> anyhow::Result<()> {
-        script("component.sh", &[action, component.name(), self.name]).await
+        script("component.sh", &[action, component.name(), &self.name]).await
     }
 
     /// Gives an image of the node another name.
@@ -133,7 +133,7 @@ impl Node {
     /// When it does not.
     pub async fn allocatable_is(&self, count: u32) -> anyhow::Result<()> {
         let what = format!("allocatable {RESOURCE_KVM} is {count}");
-        wait_for(&self.api(), self.name, &what, |node| {
+        wait_for(&self.api(), &self.name, &what, |node| {
             node.is_some_and(|node| allocatable(node) == Some(count))
         })
         .await?;
@@ -146,7 +146,7 @@ impl Node {
     /// When it does not become so.
     pub async fn ready_is(&self, ready: &str) -> anyhow::Result<()> {
         let what = format!("Ready is {ready}");
-        wait_for(&self.api(), self.name, &what, |node| {
+        wait_for(&self.api(), &self.name, &what, |node| {
             let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
             conditions
                 .into_iter()

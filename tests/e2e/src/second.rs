@@ -2,27 +2,19 @@
 //! are in their hands.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard};
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, repository};
+use crate::namespace::Namespace;
 use crate::node::{Node, script};
 
-pub(crate) const SECOND: &str = "node2";
-/// What keeps other tests' pods away from it; see `tests/e2e/cluster/node.sh`.
-pub const TAINT: &str = "e2e.coracle.dev/second";
-/// The label of the one node where a test wants its pods; its value is `here`.
-pub const PLACE: &str = "e2e.coracle.dev/place";
-
-/// Whose turn it is.
-static TURN: Mutex<()> = Mutex::const_new(());
-
-/// The second node. Dropping it switches it off and takes it out of the
-/// cluster, so that the next test finds a new one.
+/// A node beside the first, the test's own. Dropping it switches
+/// it off and takes it out of the cluster.
 pub struct SecondNode {
     node: Node,
     cluster: Cluster,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl SecondNode {
@@ -32,17 +24,28 @@ impl SecondNode {
     /// # Errors
     /// When it does not come up.
     pub async fn on(cluster: &Cluster) -> anyhow::Result<Option<Self>> {
+        static NEXT: AtomicU32 = AtomicU32::new(2);
         let Some(first) = cluster.node() else {
             return Ok(None);
         };
-        let turn = TURN.lock().await;
+        let name = format!("node{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let second = Self {
-            node: Node::new(SECOND, first.dir().to_path_buf(), cluster.clone()),
+            node: Node::new(name, first.dir().to_path_buf(), cluster.clone()),
             cluster: cluster.clone(),
-            _turn: turn,
         };
-        script("machine.sh", &["on", SECOND]).await?;
+        second.machine("on").await?;
         Ok(Some(second))
+    }
+
+    async fn machine(&self, action: &str) -> anyhow::Result<()> {
+        script("machine.sh", &[action, self.node.name()]).await
+    }
+
+    /// What lets a pod come to it; it has a taint that keeps other tests' pods
+    /// away.
+    #[must_use]
+    pub fn toleration(&self) -> Value {
+        json!({"key": "e2e.coracle.dev/second", "value": self.node.name()})
     }
 
     /// The node.
@@ -56,7 +59,7 @@ impl SecondNode {
     /// # Errors
     /// When it does not.
     pub async fn cut(&self) -> anyhow::Result<()> {
-        script("machine.sh", &["cut", SECOND]).await?;
+        self.machine("cut").await?;
         self.node.ready_is("Unknown").await
     }
 
@@ -65,7 +68,7 @@ impl SecondNode {
     /// # Errors
     /// When it does not become so.
     pub async fn heal(&self) -> anyhow::Result<()> {
-        script("machine.sh", &["heal", SECOND]).await?;
+        self.machine("heal").await?;
         self.node.ready_is("True").await
     }
 
@@ -74,7 +77,7 @@ impl SecondNode {
     /// # Errors
     /// When something does.
     pub async fn power_off(&self) -> anyhow::Result<()> {
-        script("machine.sh", &["off", SECOND]).await
+        self.machine("off").await
     }
 
     /// Says, as an administrator does, that it is switched off for good.
@@ -83,34 +86,42 @@ impl SecondNode {
     /// When the API server will not hear it.
     pub async fn out_of_service(&self) -> anyhow::Result<()> {
         let taint = "node.kubernetes.io/out-of-service=off:NoExecute";
-        let arguments = ["taint", "node", SECOND, taint];
+        let arguments = ["taint", "node", self.node.name(), taint];
         self.cluster.kubectl.run(&arguments).await?;
         Ok(())
     }
 
-    /// Puts the label [`PLACE`] on one node, and on that one only.
+    /// Puts the label of a namespace's pods, [`place`], on one node alone.
     ///
     /// # Errors
     /// When a node cannot be labelled.
-    pub async fn place(&self, node: &Node) -> anyhow::Result<()> {
-        let names = ["get", "nodes", "-o", "name"];
-        for name in self.cluster.kubectl.run(&names).await?.lines() {
-            let here = name == format!("node/{}", node.name());
-            let label = format!("{PLACE}{}", if here { "=here" } else { "-" });
-            let arguments = ["label", "--overwrite", name, &label];
+    pub async fn place(&self, namespace: &Namespace, node: &Node) -> anyhow::Result<()> {
+        let (label, there) = (place(namespace), self.node.name());
+        let (here, nowhere) = (format!("{label}=here"), format!("{label}-"));
+        if node.name() != there {
+            let arguments = ["label", "node", there, &nowhere];
             self.cluster.kubectl.run(&arguments).await?;
         }
+        let arguments = ["label", "node", node.name(), &here];
+        self.cluster.kubectl.run(&arguments).await?;
         Ok(())
     }
+}
+
+/// The label of the one node where a test wants its pods; its value is `here`.
+#[must_use]
+pub fn place(namespace: &Namespace) -> String {
+    format!("e2e.coracle.dev/{}", namespace.name)
 }
 
 impl Drop for SecondNode {
     fn drop(&mut self) {
         let script = repository().join("tests/e2e/cluster/machine.sh");
+        let name = self.node.name();
         let mut off = Command::new(script);
-        off.args(["off", SECOND]);
+        off.args(["off", name]);
         let mut forget = Command::new("kubectl");
-        forget.args(["delete", "node", SECOND, "--ignore-not-found"]);
+        forget.args(["delete", "node", name, "--ignore-not-found"]);
         for command in [&mut off, &mut forget] {
             let _ = command.stdout(Stdio::null()).status();
         }

@@ -14,34 +14,33 @@ use nix::unistd::{Gid, chown};
 use serde_json::json;
 
 use crate::namespace::Namespace;
-use crate::node::{FIRST, Node};
-use crate::second::SECOND;
+use crate::node::Node;
 use crate::wait::{until, wait_for};
 
 const SIZE: u64 = 1 << 20;
 
 /// Where a volume can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// On the first node, by one node at a time.
-    One,
-    /// On both nodes, and by both at once: nothing but the controller keeps
-    /// two guests apart.
-    Both,
+#[derive(Clone, Copy)]
+pub enum Reach<'a> {
+    /// On one node.
+    One(&'a Node),
+    /// On two nodes, and on both at once: nothing but the controller keeps two
+    /// guests apart.
+    Both(&'a Node, &'a Node),
 }
 
-impl Reach {
+impl<'a> Reach<'a> {
     fn mode(self) -> &'static str {
         match self {
-            Self::One => "ReadWriteOnce",
-            Self::Both => "ReadWriteMany",
+            Self::One(_) => "ReadWriteOnce",
+            Self::Both(..) => "ReadWriteMany",
         }
     }
 
-    fn nodes(self) -> &'static [&'static str] {
+    fn nodes(self) -> Vec<&'a Node> {
         match self {
-            Self::One => &[FIRST],
-            Self::Both => &[FIRST, SECOND],
+            Self::One(node) => vec![node],
+            Self::Both(one, other) => vec![one, other],
         }
     }
 }
@@ -52,7 +51,7 @@ pub struct BlockVolume {
     pub disk: LoopDisk,
     /// The volume's name.
     pub name: String,
-    reach: Reach,
+    mode: &'static str,
     claim: String,
     client: Client,
     namespace: String,
@@ -70,16 +69,18 @@ impl BlockVolume {
         claim: &str,
         content: &str,
     ) -> anyhow::Result<Self> {
-        Self::make(node, namespace, claim, content, Reach::One).await
+        Self::make(Reach::One(node), namespace, claim, content).await
     }
 
     async fn make(
-        node: &Node,
+        reach: Reach<'_>,
         namespace: &Namespace,
         claim: &str,
         content: &str,
-        reach: Reach,
     ) -> anyhow::Result<Self> {
+        let nodes = reach.nodes();
+        let node = nodes[0];
+        let names: Vec<&str> = nodes.iter().map(|node| node.name()).collect();
         let content = fs::read(guest(content)?)?;
         let name = format!("{}-{claim}", namespace.name);
         let disk = LoopDisk::new(node.dir(), &name, &content, SIZE)?;
@@ -99,7 +100,7 @@ impl BlockVolume {
                 "claimRef": {"namespace": namespace.name, "name": claim},
                 "local": {"path": disk.path()},
                 "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                    {"key": "kubernetes.io/hostname", "operator": "In", "values": reach.nodes()},
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": names},
                 ]}]}},
             },
         }))?;
@@ -109,7 +110,7 @@ impl BlockVolume {
         Ok(Self {
             disk,
             name,
-            reach,
+            mode: reach.mode(),
             claim: claim.to_owned(),
             client,
             namespace: namespace.name.clone(),
@@ -136,13 +137,12 @@ impl BlockVolume {
     /// # Errors
     /// When one of them cannot be made.
     pub async fn reaching(
-        reach: Reach,
-        node: &Node,
+        reach: Reach<'_>,
         namespace: &Namespace,
         claim: &str,
         content: &str,
     ) -> anyhow::Result<Self> {
-        let volume = Self::make(node, namespace, claim, content, reach).await?;
+        let volume = Self::make(reach, namespace, claim, content).await?;
         volume.claim().await?;
         Ok(volume)
     }
@@ -178,7 +178,7 @@ impl BlockVolume {
                 "storageClassName": "",
                 "volumeName": self.name,
                 "volumeMode": "Block",
-                "accessModes": [self.reach.mode()],
+                "accessModes": [self.mode],
                 "resources": {"requests": {"storage": "1Mi"}},
             },
         }))?;

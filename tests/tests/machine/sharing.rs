@@ -1,6 +1,6 @@
 //! One disk, two VMs: only where both say so.
 
-use coracle_tests::{Node, Run, disk, vm};
+use coracle_tests::{Journal, JournalError, Node, Run, disk, vm};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -84,5 +84,35 @@ fn two_vms_share_a_disk_that_both_call_shareable() -> anyhow::Result<()> {
         run.signal(Signal::SIGINT)?;
         run.finish()?.expect_code(0)?;
     }
+    node.expect_clean()
+}
+
+/// What tests of the cluster rely on: two writers of one disk do not go
+/// unnoticed.
+#[test]
+fn a_guest_with_a_journal_notices_another_that_boots_from_its_disk() -> anyhow::Result<()> {
+    let Some(node) = Node::new()? else {
+        return Ok(());
+    };
+    let root = node.guest_disk("journal")?;
+    let volumes = [("root", root.path())];
+    let fields = json!({"bootOrder": 1, "claim": {"name": "root"}, "shareable": true});
+    let manifest = |name: &str| {
+        // One that has noticed does nothing any more.
+        vm(name)
+            .with("terminationGracePeriodSeconds", 5)
+            .with_disk(disk("root", fields.clone()))
+            .with_claim("root", "Block", "1Mi")
+    };
+    let first = Run::start(&mut node.run(&manifest("first"), &volumes, &[])?)?;
+    first.wait_stdout("guest ready")?;
+    let second = Run::start(&mut node.run(&manifest("second"), &volumes, &[])?)?;
+    first.wait_stdout("guest is not alone")?;
+    for run in [first, second] {
+        run.signal(Signal::SIGINT)?;
+        run.finish()?;
+    }
+    let journal = Journal::read(&root.read()?);
+    assert_eq!(journal, Err(JournalError::NotAlone));
     node.expect_clean()
 }

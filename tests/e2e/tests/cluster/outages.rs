@@ -47,11 +47,11 @@ impl Running {
 
 /// A node that takes no pods. It takes them again when this is dropped, or
 /// every other test would wait.
-struct Drained {
-    node: &'static str,
+struct Drained<'a> {
+    node: &'a str,
 }
 
-impl Drop for Drained {
+impl Drop for Drained<'_> {
     fn drop(&mut self) {
         let _ = std::process::Command::new("kubectl")
             .args(["uncordon", self.node])

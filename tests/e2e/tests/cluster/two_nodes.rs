@@ -8,8 +8,8 @@
 use coracle_api::names::{ANNOTATION_RESTART, RESOURCE_KVM};
 use coracle_api::vm::{ConditionType, Phase};
 use coracle_e2e::{
-    BlockVolume, Cluster, Component, KVM_COUNT, Machine, Namespace, Node, PLACE, Reach, SecondNode,
-    TAINT, VmPod, condition, goes_on, vm_object,
+    BlockVolume, Cluster, Component, KVM_COUNT, Machine, Namespace, Node, Reach, SecondNode, VmPod,
+    condition, goes_on, place, vm_object,
 };
 use coracle_tests::Journal;
 use k8s_openapi::api::core::v1::Pod;
@@ -18,11 +18,6 @@ use serde_json::{Value, json};
 
 /// More than two seconds' worth, and less than the journal remembers.
 const MANY: u32 = 40;
-
-/// What lets a pod come to the second node.
-fn welcome() -> Value {
-    json!({"key": TAINT, "operator": "Exists"})
-}
 
 /// A guest that runs on the second node, and may run on the first.
 struct Placed {
@@ -45,13 +40,14 @@ impl Placed {
             return Ok(None);
         };
         let namespace = Namespace::new(cluster).await?;
-        let disk = BlockVolume::reaching(Reach::Both, &first, &namespace, "root", "journal");
-        let disk = disk.await?;
-        second.place(second.node()).await?;
-        let tolerations: Vec<Value> = [welcome()].iter().chain(tolerations).cloned().collect();
+        let reach = Reach::Both(&first, second.node());
+        let disk = BlockVolume::reaching(reach, &namespace, "root", "journal").await?;
+        second.place(&namespace, second.node()).await?;
+        let mut all = vec![second.toleration()];
+        all.extend_from_slice(tolerations);
         let fields = json!({
-            "nodeSelector": {PLACE: "here"},
-            "tolerations": tolerations,
+            "nodeSelector": {place(&namespace): "here"},
+            "tolerations": all,
             "disks": [{
                 "name": "root", "bootOrder": 1, "claim": {"name": "root"}, "shareable": true,
             }],
@@ -69,6 +65,11 @@ impl Placed {
             before,
             second,
         }))
+    }
+
+    /// Its next pod is to be on the first node.
+    async fn moves(&self) -> anyhow::Result<()> {
+        self.second.place(&self.namespace, &self.first).await
     }
 
     /// The one pod of the VM is the one that it was.
@@ -119,13 +120,13 @@ async fn a_vm_comes_only_to_a_node_with_kvm_and_says_so_where_there_is_none() ->
     let namespace = Namespace::new(&cluster).await?;
     let mut disks = vec![];
     for claim in ["any", "bound"] {
-        let disk = BlockVolume::reaching(Reach::Both, &first, &namespace, claim, "power-button");
-        disks.push(disk.await?);
+        let reach = Reach::Both(&first, second.node());
+        disks.push(BlockVolume::reaching(reach, &namespace, claim, "power-button").await?);
     }
     let fields = |claim: &str| {
         json!({
             "accelerator": "Kvm",
-            "tolerations": [welcome()],
+            "tolerations": [second.toleration()],
             "disks": [{"name": "root", "bootOrder": 1, "claim": {"name": claim}}],
         })
     };
@@ -189,7 +190,7 @@ async fn a_vm_of_a_lost_node_starts_elsewhere_once_the_node_is_out_of_service() 
     let Some(placed) = Placed::new(&cluster, &[soon]).await? else {
         return Ok(());
     };
-    placed.second.place(&placed.first).await?;
+    placed.moves().await?;
     placed.second.cut().await?;
     let evicted = placed
         .pod
@@ -217,7 +218,7 @@ async fn a_vm_of_a_node_that_was_deleted_starts_elsewhere() -> anyhow::Result<()
     let Some(placed) = Placed::new(&cluster, &[]).await? else {
         return Ok(());
     };
-    placed.second.place(&placed.first).await?;
+    placed.moves().await?;
     placed.second.power_off().await?;
     let delete = ["delete", "node", placed.second.node().name()];
     cluster.kubectl.run(&delete).await?;
