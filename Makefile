@@ -1,7 +1,7 @@
 # Coracle. `make` alone lists the targets; what a target does is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e soak check crds images bench clean clean-cache
+.PHONY: help demo test e2e soak check crds images bench clean clean-cache install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ crds: ## Generate deploy/crds from the API types
 images: ## Build the container images as OCI archives
 	@scripts/packages.sh build
 	@scripts/build-images.sh --all
+
+install: ## Install coracle and the plugin kubectl-coracle in PREFIX/bin (/usr/local)
+	@scripts/packages.sh build
+	@scripts/install.sh
 
 bench: ## Measure start time, CPU and memory beside bare qemu
 	@scripts/packages.sh build run guest test

@@ -22,10 +22,11 @@ impl Program {
         Self::Machine(Box::new(Cli::parse()))
     }
 
-    fn verbose(&self) -> u8 {
+    fn level(&self) -> LevelFilter {
         match self {
-            Self::Machine(cli) => cli.global.verbose,
-            Self::Plugin(cli) => cli.global.verbose,
+            Self::Machine(cli) => level(LevelFilter::WARN, cli.global.verbose),
+            // The client logs what the command is about to say in full.
+            Self::Plugin(cli) => level(LevelFilter::OFF, cli.global.verbose),
         }
     }
 
@@ -37,15 +38,18 @@ impl Program {
     }
 }
 
-fn main() -> ExitCode {
-    let program = Program::parse();
-    let level = match program.verbose() {
-        0 => LevelFilter::WARN,
+fn level(quiet: LevelFilter, verbose: u8) -> LevelFilter {
+    match verbose {
+        0 => quiet,
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
-    };
+    }
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(program.level())
         .with_writer(std::io::stderr)
         .init();
     match tokio::runtime::Builder::new_multi_thread()

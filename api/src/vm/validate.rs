@@ -146,7 +146,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
         },
     },
     CelRule {
-        path: "spec.disks",
+        path: "spec",
         message: "nothing to boot from: add a disk with a claim, or spec.firmware.kernel",
         holds: |spec| {
             spec.firmware

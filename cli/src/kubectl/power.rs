@@ -282,4 +282,6 @@ fn resume(vm: &VirtualMachine, name: &str) -> Step {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

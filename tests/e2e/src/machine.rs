@@ -42,6 +42,16 @@ impl Machine {
         })
     }
 
+    /// One that somebody else makes.
+    #[must_use]
+    pub fn existing(namespace: &Namespace, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            api: namespace.api(),
+            pods: namespace.pods(),
+        }
+    }
+
     /// Waits until something holds for it.
     ///
     /// # Errors

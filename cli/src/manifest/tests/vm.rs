@@ -206,7 +206,7 @@ const RULES: Table = &[
     (
         "  disks:\n  - name: root\n    claim:\n      name: web-root\n",
         "",
-        "vm.yaml:6:3: spec.disks: nothing to boot from: add a disk with a claim, or \
+        "vm.yaml:6:3: spec: nothing to boot from: add a disk with a claim, or \
              spec.firmware.kernel",
     ),
 ];

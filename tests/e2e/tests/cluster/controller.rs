@@ -6,7 +6,7 @@ use coracle_e2e::{BlockVolume, Cluster, Machine, Namespace, Node, PodFacts, cond
 use serde_json::json;
 
 /// The node, and a namespace with the claim `root` that a guest boots from.
-async fn place(
+pub(crate) async fn place(
     cluster: &Cluster,
     guest: &str,
 ) -> anyhow::Result<Option<(Node, Namespace, BlockVolume)>> {

@@ -4,6 +4,7 @@ mod controller;
 mod definition;
 mod device_plugin;
 mod faults;
+mod kubectl_plugin;
 mod outages;
 mod refused;
 mod two_nodes;

@@ -53,9 +53,14 @@ fn cases() -> anyhow::Result<Vec<Case>> {
     Ok(serde_yaml_ng::from_value(table)?)
 }
 
+/// Every broken VM of the table.
+pub(crate) fn manifests() -> anyhow::Result<Vec<Value>> {
+    Ok(cases()?.iter().map(Case::manifest).collect())
+}
+
 /// Offers a manifest to the API server, as `kubectl` does, and returns why it
 /// was refused.
-async fn refusal(client: &Client, manifest: &Value) -> anyhow::Result<Option<String>> {
+pub(crate) async fn refusal(client: &Client, manifest: &Value) -> anyhow::Result<Option<String>> {
     let parameters = PostParams {
         dry_run: true,
         ..PostParams::default()
