@@ -7,6 +7,8 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Label on a VM's pod and claims: the name of the VM.
 pub const LABEL_VM: &str = "coracle.dev/vm";
+/// Label on a claim made for a VM: the name of the disk.
+pub const LABEL_DISK: &str = "coracle.dev/disk";
 /// Annotation on a VM's pod: the machine description, as JSON.
 pub const ANNOTATION_MACHINE: &str = "coracle.dev/machine";
 /// Annotation on a VM and on its pod: the wanted state, `Running` or
@@ -18,6 +20,8 @@ pub const ANNOTATION_RESTART: &str = "coracle.dev/restart";
 /// Annotation on a VM that was halted by `kubectl coracle stop`: the run
 /// policy that `kubectl coracle start` gives it back.
 pub const ANNOTATION_RUN_POLICY: &str = "coracle.dev/run-policy";
+/// Annotation on a VM's pod: the image and the spec it was made from, as JSON.
+pub const ANNOTATION_APPLIED: &str = "coracle.dev/applied";
 /// Annotation on a VM's pod: the generation of the spec it was made from.
 pub const ANNOTATION_GENERATION: &str = "coracle.dev/generation";
 

@@ -39,6 +39,7 @@ pub mod facts;
 pub mod gate;
 pub mod http;
 pub mod index;
+pub mod kept;
 mod lead;
 pub mod lease;
 pub mod metrics;
@@ -48,6 +49,7 @@ pub mod reconcile;
 pub mod refusal;
 pub mod retries;
 pub mod status;
+pub mod storage;
 pub mod superseded;
 #[cfg(test)]
 mod testing;

@@ -16,27 +16,32 @@
 //! | update | virtualmachines/finalizers | owner references that block deletion, where that is checked |
 //! | get, list, watch | pods | how VMs fare, and who uses a claim |
 //! | create, delete, patch | pods | start and stop VMs, pause them |
-//! | get, list, watch | persistentvolumeclaims | whether disks can be used |
+//! | list, watch | persistentvolumeclaims | whether disks can be used |
+//! | create, patch | persistentvolumeclaims | make and grow those of `claimTemplate`s |
+//! | list, watch | persistentvolumes, storageclasses, csidrivers | what stands behind a claim |
 //! | create, patch | events (events.k8s.io) | what `kubectl describe` shows |
 //! | create, get, update | leases, in its own namespace | who leads |
 //!
-//! Volumes are claims that exist: the controller makes no
-//! `PersistentVolumeClaim`, so it needs no right to.
+//! It deletes no claim, and has no right to: those that go with their VM are
+//! the garbage collector's.
 
 use k8s_openapi::api::core::v1::Pod;
 
 use coracle_api::vm::VirtualMachine;
 
+pub mod applied;
 #[cfg(feature = "cluster")]
 pub mod args;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+mod digest;
 pub mod machine;
 pub mod overhead;
 pub mod plan;
 pub mod pod;
 #[cfg(feature = "cluster")]
 mod run;
+pub mod template;
 
 pub use plan::{Observed, Refusal};
 #[cfg(feature = "cluster")]

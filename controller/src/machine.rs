@@ -10,6 +10,7 @@ use coracle_api::names::{CLOUD_INIT_DIR, DISK_IMAGE, EPHEMERAL_DIR, KERNEL_DIR};
 use coracle_api::types::DiskType;
 use coracle_api::vm::{self, MemorySize};
 
+use crate::digest::fnv1a;
 use crate::plan::{PlannedDisk, PlannedSource, VmPlan};
 
 /// virtio-blk shows 20 bytes of serial number (virtio specification §5.2.6).
@@ -146,12 +147,7 @@ fn interface(plan: &VmPlan<'_>, interface: &vm::Interface) -> Interface {
 /// A locally administered address that only changes when a name does, so that
 /// the guest finds its card again after a restart on whatever node.
 fn stable_mac(namespace: &str, vm: &str, interface: &str) -> String {
-    // FNV-1a, 64 bits: stable over releases, unlike the standard hasher.
-    let hash = format!("{namespace}/{vm}/{interface}")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = fnv1a(format!("{namespace}/{vm}/{interface}").as_bytes());
     let bytes: Vec<String> = hash
         .to_be_bytes()
         .iter()

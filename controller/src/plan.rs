@@ -1,11 +1,15 @@
 //! Observed facts and a manifest become a [`VmPlan`]: complete and consistent,
 //! so that building from it cannot fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_api::vm::{self, Problem, VirtualMachine, VirtualMachineSpec};
-use coracle_block::claim::{self, Attachment, ClaimNote, ClaimPlan, ClaimRefusal, Holder, Wanted};
+use coracle_block::claim::{
+    self, Attachment, ClaimNote, ClaimPlan, ClaimRefusal, Holder, StorageFacts, Wanted,
+};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use crate::template;
 
 /// Name under which the kernel's claim is asked for.
 const KERNEL: &str = "kernel";
@@ -15,6 +19,8 @@ const KERNEL: &str = "kernel";
 pub struct Observed {
     /// The claims of the VM's namespace that the VM names, by name.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// What stands behind them, by claim, as far as it is known.
+    pub storage: BTreeMap<String, StorageFacts>,
     /// The pods that use them already, by claim.
     pub holders: BTreeMap<String, Vec<Holder>>,
 }
@@ -108,11 +114,12 @@ impl<'a> VmPlan<'a> {
         let (Some(name), true) = (vm.metadata.name.as_deref(), problems.is_empty()) else {
             return Err(Refusal::Invalid { problems });
         };
+        check_claims_differ(name, &vm.spec)?;
         let disks = vm
             .spec
             .disks
             .iter()
-            .map(|disk| plan_disk(name, disk, observed));
+            .map(|disk| plan_disk(vm, name, disk, observed));
         Ok(Self {
             vm,
             name,
@@ -143,28 +150,52 @@ impl<'a> VmPlan<'a> {
     }
 }
 
+/// The schema cannot tell what a template's claim is called.
+fn check_claims_differ(vm: &str, spec: &VirtualMachineSpec) -> Result<(), Refusal> {
+    let mut names = BTreeSet::new();
+    for disk in &spec.disks {
+        let Some(name) = disk.claim_name(vm) else {
+            continue;
+        };
+        if !names.insert(name.clone()) {
+            let message = format!("two disks use claim {name:?}");
+            let path = format!("spec.disks[{}]", disk.name);
+            return Err(Refusal::Invalid {
+                problems: vec![Problem { path, message }],
+            });
+        }
+    }
+    Ok(())
+}
+
 fn plan_disk<'a>(
-    vm: &str,
+    vm: &VirtualMachine,
+    name: &str,
     disk: &'a vm::Disk,
     observed: &Observed,
 ) -> Result<PlannedDisk<'a>, Refusal> {
-    let source = match (&disk.claim, &disk.ephemeral, &disk.cloud_init) {
-        (Some(claim), ..) => PlannedSource::Claim(Box::new(plan_claim(
-            &Wanted {
+    let claim = disk.claim_name(name);
+    let source = match (&claim, &disk.ephemeral, &disk.cloud_init) {
+        (Some(claim), ..) => {
+            if disk.claim_template.is_some() {
+                template::check(vm, disk, claim, observed.claims.get(claim))?;
+            }
+            let wanted = Wanted {
                 disk: &disk.name,
-                claim: &claim.name,
-                vm,
+                claim,
+                vm: name,
                 read_only: disk.read_only,
                 shareable: disk.shareable,
-            },
-            observed,
-        )?)),
+            };
+            PlannedSource::Claim(Box::new(plan_claim(&wanted, observed)?))
+        }
         (None, Some(ephemeral), _) => {
             PlannedSource::Ephemeral(ephemeral.size.bytes().unwrap_or_default())
         }
         (None, None, Some(data)) => PlannedSource::CloudInit(data),
         (None, None, None) => {
-            let message = "say exactly one of claim, cloudInit and ephemeral".to_owned();
+            let message =
+                "say exactly one of claim, claimTemplate, cloudInit and ephemeral".to_owned();
             let path = format!("spec.disks[{}]", disk.name);
             return Err(Refusal::Invalid {
                 problems: vec![Problem { path, message }],
@@ -208,9 +239,11 @@ fn plan_claim(wanted: &Wanted<'_>, observed: &Observed) -> Result<ClaimPlan, Ref
         .holders
         .get(wanted.claim)
         .map_or(&[][..], Vec::as_slice);
+    let unknown = StorageFacts::default();
     Ok(claim::plan(
         wanted,
         observed.claims.get(wanted.claim),
+        observed.storage.get(wanted.claim).unwrap_or(&unknown),
         holders,
     )?)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use coracle_api::machine::Machine;
 use coracle_api::names::{
-    ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_MACHINE, ANNOTATION_RESTART, CONTAINER,
-    DISK_GID, GROUP, LABEL_VM, RESOURCE_KVM, TERMINATION_LOG, VM_UID,
+    ANNOTATION_APPLIED, ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_MACHINE,
+    ANNOTATION_RESTART, CONTAINER, DISK_GID, LABEL_VM, RESOURCE_KVM, TERMINATION_LOG, VM_UID,
 };
 use coracle_api::types::Accelerator;
 use coracle_api::vm::{RunPolicy, VirtualMachine};
@@ -14,39 +14,37 @@ use k8s_openapi::api::core::v1::{
     Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::applied::Applied;
 use crate::plan::VmPlan;
-use crate::{Restarts, Settings, overhead};
+use crate::{Restarts, Settings, overhead, template};
 
 mod volumes;
 
 /// CPU request per virtual CPU, in thousandths: VMs idle most of the time,
 /// and an administrator who wants more says so in a LimitRange.
 const MILLICPU_PER_VCPU: u32 = 100;
-/// How often the kubelet asks the shim whether the guest runs. The shim's
-/// answer costs one small process.
-const READINESS_SECONDS: i32 = 5;
+/// How often the kubelet asks the shim whether the guest runs, which is how
+/// late a pause shows in the VM's phase. The answer costs one small process.
+const READINESS_SECONDS: i32 = 2;
+/// One "no" is enough: the shim knows. Three, the default, would only make a
+/// pause show three times as late.
+const READINESS_FAILURES: i32 = 1;
+/// How long the answer may take on a busy node before it counts as "no".
+const READINESS_TIMEOUT_SECONDS: i32 = 10;
 
 /// The pod of `plan`, carrying `machine`.
 #[must_use]
 pub fn build(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Pod {
     Pod {
-        metadata: metadata(plan, machine),
+        metadata: metadata(plan, machine, settings),
         spec: Some(spec(plan, machine, settings)),
         status: None,
     }
 }
 
-fn metadata(plan: &VmPlan<'_>, machine: &Machine) -> ObjectMeta {
-    let owner = plan.vm.metadata.uid.as_ref().map(|uid| OwnerReference {
-        api_version: format!("{GROUP}/v1alpha1"),
-        kind: "VirtualMachine".into(),
-        name: plan.name.into(),
-        uid: uid.clone(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    });
+fn metadata(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> ObjectMeta {
     ObjectMeta {
         name: Some(plan.pod_name()),
         namespace: Some(plan.namespace.into()),
@@ -56,14 +54,20 @@ fn metadata(plan: &VmPlan<'_>, machine: &Machine) -> ObjectMeta {
             ("app.kubernetes.io/instance", plan.name),
             ("app.kubernetes.io/managed-by", "coracle"),
         ])),
-        annotations: Some(annotations(plan, machine)),
-        owner_references: owner.map(|owner| vec![owner]),
+        annotations: Some(annotations(plan, machine, settings)),
+        owner_references: template::owner(plan.vm).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }
 
-fn annotations(plan: &VmPlan<'_>, machine: &Machine) -> BTreeMap<String, String> {
+fn annotations(
+    plan: &VmPlan<'_>,
+    machine: &Machine,
+    settings: &Settings,
+) -> BTreeMap<String, String> {
+    let applied = Applied::new(&plan.vm.spec, &settings.image);
     let mut annotations = strings([
+        (ANNOTATION_APPLIED, applied.to_json().as_str()),
         (ANNOTATION_MACHINE, machine.to_json().as_str()),
         (ANNOTATION_DESIRED, desired(plan.vm)),
         ("kubectl.kubernetes.io/default-container", CONTAINER),
@@ -220,6 +224,8 @@ fn container(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Conta
                 command: Some(vec!["/usr/bin/coracle-shim".into(), "probe".into()]),
             }),
             period_seconds: Some(READINESS_SECONDS),
+            failure_threshold: Some(READINESS_FAILURES),
+            timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
             ..Probe::default()
         }),
         termination_message_path: Some(TERMINATION_LOG.into()),

@@ -5,6 +5,9 @@
 //! yet is no refusal: with `WaitForFirstConsumer` it binds because the pod is
 //! there, and the scheduler knows best.
 
+mod explain;
+mod facts;
+mod note;
 mod quantity;
 mod refusal;
 
@@ -15,6 +18,12 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Volume, VolumeDevice, VolumeMount,
 };
 
+pub use self::explain::{Ability, Explanation, Subject, explain};
+pub use self::facts::{
+    ClassFacts, ClassKnown, DriverFacts, NO_PROVISIONER, NodeFacts, StorageFacts, VolumeFacts,
+};
+pub use self::note::ClaimNote;
+pub use self::quantity::bytes as quantity_bytes;
 pub use self::refusal::{ClaimRefusal, RefusalReason};
 
 /// What a VM wants of a claim.
@@ -81,22 +90,6 @@ pub enum Attachment {
     },
 }
 
-/// Something worth telling about a claim.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClaimNote {
-    /// The claim has no volume yet.
-    #[error(
-        "claim {claim:?} is not bound yet (storage class {}): the pod starts once it is",
-        storage_class.as_deref().unwrap_or("not set")
-    )]
-    NotBoundYet {
-        /// Name of the claim.
-        claim: String,
-        /// Name of its storage class.
-        storage_class: Option<String>,
-    },
-}
-
 /// A file system needs room of its own. Of a claim's capacity this share, in
 /// percent, is left to it when an empty image is created: a sparse image of
 /// the claim's full size would meet "no space left" before the guest does.
@@ -112,6 +105,7 @@ const IMAGE_UNIT: u64 = 1 << 20;
 pub fn plan(
     wanted: &Wanted<'_>,
     claim: Option<&PersistentVolumeClaim>,
+    storage: &StorageFacts,
     holders: &[Holder],
 ) -> Result<ClaimPlan, ClaimRefusal> {
     let claim = claim.ok_or_else(|| ClaimRefusal::NotFound {
@@ -119,7 +113,7 @@ pub fn plan(
         disk: wanted.disk.into(),
         vm: wanted.vm.into(),
     })?;
-    let notes = check_phase(wanted, claim)?;
+    let notes = check_phase(wanted, claim, storage)?;
     check_access(wanted, claim, holders)?;
     check_holders(wanted, holders)?;
     let (attachment, source) = attach(wanted, claim)?;
@@ -150,6 +144,7 @@ pub fn volume_name(disk: &str) -> String {
 fn check_phase(
     wanted: &Wanted<'_>,
     claim: &PersistentVolumeClaim,
+    storage: &StorageFacts,
 ) -> Result<Vec<ClaimNote>, ClaimRefusal> {
     if claim.metadata.deletion_timestamp.is_some() {
         return Err(ClaimRefusal::BeingDeleted {
@@ -176,18 +171,30 @@ fn check_phase(
         }
         // Pending, not looked at by any controller yet, or a phase of a later
         // Kubernetes: the scheduler decides.
-        _ => Ok(vec![ClaimNote::NotBoundYet {
-            claim: wanted.claim.into(),
-            storage_class: claim
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.storage_class_name.clone()),
-        }]),
+        _ => Ok(vec![note::unbound(wanted.claim, claim, storage)]),
     }
 }
 
+/// The claim's storage class; `Some("")` says that it wants none.
+#[must_use]
+pub fn storage_class(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.storage_class_name.as_deref()
+}
+
+/// The claim's volume mode.
+#[must_use]
+pub fn volume_mode(claim: &PersistentVolumeClaim) -> &str {
+    // The API server fills in Filesystem; a manifest on disk may lack it.
+    let mode = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_mode.as_deref());
+    mode.unwrap_or("Filesystem")
+}
+
 /// The access modes that the claim got, or asks for while it is not bound.
-fn access_modes(claim: &PersistentVolumeClaim) -> &[String] {
+#[must_use]
+pub fn access_modes(claim: &PersistentVolumeClaim) -> &[String] {
     let got = claim
         .status
         .as_ref()
@@ -251,12 +258,7 @@ fn attach(
     wanted: &Wanted<'_>,
     claim: &PersistentVolumeClaim,
 ) -> Result<(Attachment, DiskSource), ClaimRefusal> {
-    // The API server fills in Filesystem; a manifest on disk may lack it.
-    let mode = claim
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volume_mode.as_deref());
-    match mode.unwrap_or("Filesystem") {
+    match volume_mode(claim) {
         "Block" => Ok(attach_block(wanted)),
         "Filesystem" => attach_filesystem(wanted, capacity(wanted, claim)?),
         other => Err(ClaimRefusal::VolumeModeUnknown {

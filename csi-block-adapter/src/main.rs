@@ -1,5 +1,7 @@
 //! `coracle-block`: shows what the device side of the raw block adapter sees.
 
+#[cfg(feature = "claim")]
+mod explain;
 mod report;
 
 use std::{
@@ -46,6 +48,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Says in plain words how something reaches a guest, and what can be done
+    /// with it.
+    #[cfg(feature = "claim")]
+    Explain {
+        #[command(subcommand)]
+        what: Explain,
+    },
     /// Opens exactly as a VM would, exclusively, and closes at once: tells
     /// whether a VM that starts here and now could have the disk.
     Open {
@@ -60,6 +69,27 @@ enum Command {
         /// Creates a sparse image of this size where nothing is there.
         #[arg(long, value_name = "BYTES")]
         create_bytes: Option<u64>,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What can be explained.
+#[cfg(feature = "claim")]
+#[derive(Subcommand)]
+enum Explain {
+    /// A PersistentVolumeClaim: kubectl get -o json
+    /// pvc,pv,storageclass,csidriver,csinode | coracle-block explain claim NAME
+    Claim {
+        /// Name of the claim.
+        name: String,
+        /// Its namespace, where several claims have the name.
+        #[arg(long, short)]
+        namespace: Option<String>,
+        /// A file with the objects, or - for standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
         /// Prints one JSON object.
         #[arg(long)]
         json: bool,
@@ -92,6 +122,21 @@ fn run(command: Command) -> anyhow::Result<()> {
                 report.to_json()?
             } else {
                 report.to_string()
+            })
+        }
+        #[cfg(feature = "claim")]
+        Command::Explain { what } => {
+            let Explain::Claim {
+                name,
+                namespace,
+                file,
+                json,
+            } = what;
+            let found = explain::explain_claim(&name, namespace.as_deref(), &file)?;
+            print(&if json {
+                serde_json::to_string(&found)?
+            } else {
+                found.to_string()
             })
         }
         Command::Open {

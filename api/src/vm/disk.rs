@@ -7,24 +7,24 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MemorySize;
+use super::{ClaimTemplate, MemorySize};
 use crate::machine::{BlockSize, Burst};
 use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode};
 
 /// A disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "[has(self.claim), has(self.cloudInit), has(self.ephemeral)].filter(x, x).size() == 1"
-).message("say exactly one of claim, cloudInit and ephemeral"))]
+    "[has(self.claim), has(self.claimTemplate), has(self.cloudInit), has(self.ephemeral)].filter(x, x).size() == 1"
+).message("say exactly one of claim, claimTemplate, cloudInit and ephemeral"))]
 #[x_kube(validation = Rule::new(
-    "has(self.claim) == has(oldSelf.claim) && has(self.cloudInit) == has(oldSelf.cloudInit) && has(self.ephemeral) == has(oldSelf.ephemeral)"
+    "has(self.claim) == has(oldSelf.claim) && has(self.claimTemplate) == has(oldSelf.claimTemplate) && has(self.cloudInit) == has(oldSelf.cloudInit) && has(self.ephemeral) == has(oldSelf.ephemeral)"
 ).message("a disk keeps its kind of source: remove it and add one with another name"))]
 #[x_kube(validation = Rule::new(
     "!(has(self.shareable) && self.shareable) || !has(self.cache) || self.cache == 'None'"
 ).message("shareable needs cache None: another VM's writes would not be seen").field_path(".shareable"))]
 #[x_kube(validation = Rule::new(
-    "!(has(self.shareable) && self.shareable) || has(self.claim)"
+    "!(has(self.shareable) && self.shareable) || has(self.claim) || has(self.claimTemplate)"
 ).message("only a disk with a claim can be shareable").field_path(".shareable"))]
 #[x_kube(validation = Rule::new(
     "!(has(self.io) && self.io == 'Native') || !has(self.cache) || self.cache == 'None'"
@@ -54,7 +54,7 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, Erro
     "!has(self.type) || self.type != 'Cdrom' || !has(self.blockSize)"
 ).message("blockSize has no effect on type Cdrom").field_path(".blockSize"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.type) || self.type != 'Lun' || has(self.bus) && self.bus == 'Scsi' && has(self.claim) && (!has(self.cache) || self.cache == 'None')"
+    "!has(self.type) || self.type != 'Lun' || has(self.bus) && self.bus == 'Scsi' && (has(self.claim) || has(self.claimTemplate)) && (!has(self.cache) || self.cache == 'None')"
 ).message("type Lun needs bus Scsi, a claim and cache None").field_path(".type"))]
 #[x_kube(validation = Rule::new(
     "!has(self.type) || self.type != 'Lun' || !has(self.throttle) && !has(self.blockSize) && !has(self.serial) && (!has(self.detectZeroes) || self.detectZeroes == 'Off')"
@@ -72,6 +72,9 @@ pub struct Disk {
     /// A PersistentVolumeClaim. volumeMode Block: the device is the disk. volumeMode Filesystem: the disk is the file disk.img in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimSource>,
+    /// A PersistentVolumeClaim that is made for the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_template: Option<ClaimTemplate>,
     /// A seed for cloud-init (NoCloud).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInitSource>,
@@ -163,6 +166,22 @@ pub struct Throttle {
     /// What a disk that was idle may do at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
+}
+
+impl Disk {
+    /// The claim that the disk is in: one that is named, or the one made for
+    /// the VM called `vm`.
+    #[must_use]
+    pub fn claim_name(&self, vm: &str) -> Option<String> {
+        let named = self.claim.as_ref().map(|claim| claim.name.clone());
+        let made = || {
+            Some(format!(
+                "{vm}-{}",
+                self.claim_template.as_ref().map(|_| &self.name)?
+            ))
+        };
+        named.or_else(made)
+    }
 }
 
 /// A PersistentVolumeClaim in the VM's namespace.

@@ -32,6 +32,9 @@ pub struct VirtualMachineStatus {
     /// When this pod entered each phase that it has been in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phase_transitions: Vec<PhaseTransition>,
+    /// The disks that are in claims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskStatus>,
     /// The value of the annotation coracle.dev/restart that has been served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_restart: Option<String>,
@@ -44,6 +47,31 @@ pub struct VirtualMachineStatus {
     /// How many pods ended in a row soon after they started; the next one waits longer each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
+}
+
+/// What is known of a disk that is in a claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskStatus {
+    /// The disk's name.
+    pub name: String,
+    /// The claim's name.
+    pub claim: String,
+    /// The claim's volume mode: `Block` or `Filesystem`. Like all below, not there while the claim is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_mode: Option<String>,
+    /// The access modes that the claim got, or asks for while it is not bound.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+    /// The claim's storage class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// The CSI driver of the claim's volume; not there when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// How large the claim's volume is; not there before the claim is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
 }
 
 /// When a VM entered a phase.
@@ -102,6 +130,9 @@ pub enum ConditionType {
     Scheduled,
     /// The spec asks for something that only a restart brings.
     RestartRequired,
+    /// Every claim made from a template is as large as the template says.
+    /// Only there when a disk has a template.
+    DisksSized,
 }
 
 /// The reasons that conditions carry. Beside these, `DisksReady` carries the
@@ -154,6 +185,24 @@ pub enum ConditionReason {
     ContainerFailed,
     /// The spec differs from what the pod was made from.
     SpecChanged,
+    /// The controller gives VMs another image now than the one the pod has.
+    ImageChanged,
+    /// The node cannot fetch the VM's image.
+    ImagePullFailed,
+    /// The node cannot make the container: a Secret is missing, say.
+    ContainerNotCreated,
+    /// A LimitRange of the namespace refuses the pod.
+    LimitRangeExceeded,
+    /// A claim waits for a pod: its storage class binds at the first use.
+    WaitsForFirstConsumer,
+    /// The storage class of a claim that has no volume does not exist.
+    StorageClassNotFound,
+    /// A claim that a disk's template asks for was refused, or its growth was.
+    ClaimRefused,
+    /// A claim grows, and its volume is not as large as the template yet.
+    Expanding,
+    /// The storage class of a claim forbids that it grows.
+    ExpansionForbidden,
 }
 
 /// Why a VM ended.

@@ -155,7 +155,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
                 || spec
                     .disks
                     .iter()
-                    .any(|disk| disk.claim.is_some() || disk.ephemeral.is_some())
+                    .any(|disk| has_claim(disk) || disk.ephemeral.is_some())
         },
     },
     CelRule {
@@ -172,10 +172,11 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
 const DISK_RULES: &[CelRule<Disk>] = &[
     CelRule {
         path: "",
-        message: "say exactly one of claim, cloudInit and ephemeral",
+        message: "say exactly one of claim, claimTemplate, cloudInit and ephemeral",
         holds: |disk| {
             [
                 disk.claim.is_some(),
+                disk.claim_template.is_some(),
                 disk.cloud_init.is_some(),
                 disk.ephemeral.is_some(),
             ]
@@ -193,7 +194,7 @@ const DISK_RULES: &[CelRule<Disk>] = &[
     CelRule {
         path: ".shareable",
         message: "only a disk with a claim can be shareable",
-        holds: |disk| !disk.shareable || disk.claim.is_some(),
+        holds: |disk| !disk.shareable || has_claim(disk),
     },
     CelRule {
         path: ".io",
@@ -254,9 +255,7 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         message: "type Lun needs bus Scsi, a claim and cache None",
         holds: |disk| {
             disk.disk_type != DiskType::Lun
-                || disk.bus == DiskBus::Scsi
-                    && disk.claim.is_some()
-                    && disk.cache == CacheMode::None
+                || disk.bus == DiskBus::Scsi && has_claim(disk) && disk.cache == CacheMode::None
         },
     },
     CelRule {
@@ -311,6 +310,15 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         },
     },
     CelRule {
+        path: ".claimTemplate",
+        message: "say at most one of dataSource and dataSourceRef",
+        holds: |disk| {
+            disk.claim_template.as_ref().is_none_or(|template| {
+                template.data_source.is_none() || template.data_source_ref.is_none()
+            })
+        },
+    },
+    CelRule {
         path: ".cloudInit",
         message: "say exactly one of userData and userDataFrom",
         holds: |disk| {
@@ -320,6 +328,10 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         },
     },
 ];
+
+fn has_claim(disk: &Disk) -> bool {
+    disk.claim.is_some() || disk.claim_template.is_some()
+}
 
 fn all_differ<T: Ord>(items: impl Iterator<Item = T>) -> bool {
     let mut sorted: Vec<T> = items.collect();

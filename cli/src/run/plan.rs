@@ -126,6 +126,7 @@ impl Plan {
                 .iter()
                 .map(|use_| (use_.claim.clone(), holders(use_)))
                 .collect(),
+            ..Observed::default()
         };
         let settings = coracle_controller::Settings {
             image: self.image.clone(),

@@ -20,6 +20,8 @@ use super::index::owner;
 use super::observe::owner_of;
 use super::refusal::PodRefusal;
 
+mod claims;
+
 /// A request to create a pod that took longer is given up, and looked at
 /// again: it must not reach the API server after another controller has moved
 /// on to the VM's next pod.
@@ -34,6 +36,10 @@ pub enum Outcome {
     Created(Arc<PodFacts>),
     /// The API server will not have the pod.
     Refused(PodRefusal),
+    /// The API server will not have a claim, or its change.
+    ClaimRefused(PodRefusal),
+    /// Claims were made or changed: their watch will show it.
+    Asked,
     /// Something changed meanwhile: look again at once.
     Moved,
 }
@@ -54,6 +60,7 @@ pub async fn apply(
         Act::Create(pod) => create(ctx, seen, pod, &namespace, now).await,
         Act::Delete(pod, _) => delete(ctx, pod, &namespace).await,
         Act::SetDesired(pod, desired) => set_desired(ctx, pod, desired, &namespace).await,
+        Act::Claims(acts) => claims::apply(ctx, acts, &namespace).await,
     }
 }
 
@@ -61,12 +68,14 @@ pub async fn apply(
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The API server refused, or could not be reached.
-    #[error("could not {verb} pod {pod:?}")]
+    #[error("could not {verb} {what} {name:?}")]
     Api {
         /// What was asked for.
         verb: &'static str,
-        /// Of which pod.
-        pod: String,
+        /// Of what: a pod or a claim.
+        what: &'static str,
+        /// Which.
+        name: String,
         /// What it said.
         source: Box<kube::Error>,
     },
@@ -84,11 +93,16 @@ pub enum ApplyError {
     },
 }
 
-fn failed(verb: &'static str, pod: &str) -> impl FnOnce(kube::Error) -> ApplyError {
-    let pod = pod.to_owned();
+fn failed(
+    verb: &'static str,
+    what: &'static str,
+    name: &str,
+) -> impl FnOnce(kube::Error) -> ApplyError {
+    let name = name.to_owned();
     move |source| ApplyError::Api {
         verb,
-        pod,
+        what,
+        name,
         source: Box::new(source),
     }
 }
@@ -124,14 +138,14 @@ async fn create(
         }
         Ok(Err(kube::Error::Api(status))) => {
             ctx.pods.give_up(namespace, &name);
-            match PodRefusal::of(&status) {
+            match PodRefusal::of(&status, namespace) {
                 Some(refusal) => Ok(Outcome::Refused(refusal)),
-                None => Err(failed("create", &name)(kube::Error::Api(status))),
+                None => Err(failed("create", "pod", &name)(kube::Error::Api(status))),
             }
         }
         // It may have been created all the same, so the reservation stays
         // until the watch or its own age ends it.
-        Ok(Err(error)) => Err(failed("create", &name)(error)),
+        Ok(Err(error)) => Err(failed("create", "pod", &name)(error)),
         Err(_) => Err(ApplyError::NoAnswer { pod: name }),
     }
 }
@@ -152,7 +166,7 @@ async fn taken(
     now: Timestamp,
 ) -> Result<Outcome, ApplyError> {
     let found = ctx.pods_in(namespace).get_opt(name).await;
-    let Some(found) = found.map_err(failed("read", name))? else {
+    let Some(found) = found.map_err(failed("read", "pod", name))? else {
         ctx.pods.give_up(namespace, name);
         return Ok(Outcome::Moved);
     };
@@ -189,7 +203,7 @@ async fn delete(ctx: &Context, pod: &PodFacts, namespace: &str) -> Result<Outcom
         Ok(_) => Ok(Outcome::Done),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Outcome::Done),
         Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Outcome::Moved),
-        Err(error) => Err(failed("delete", &pod.name)(error)),
+        Err(error) => Err(failed("delete", "pod", &pod.name)(error)),
     }
 }
 
@@ -214,7 +228,7 @@ async fn set_desired(
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
             Ok(Outcome::Done)
         }
-        Err(error) => Err(failed("patch", &pod.name)(error)),
+        Err(error) => Err(failed("patch", "pod", &pod.name)(error)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_api::vm::VirtualMachine;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
@@ -15,6 +15,7 @@ use super::index::PodIndex;
 use super::lease::Tenure;
 use super::metrics::Metrics;
 use super::retries::Retries;
+use super::storage::Storage;
 use super::superseded::Superseded;
 use crate::Settings;
 
@@ -45,6 +46,8 @@ pub struct Context {
     pub pods: PodIndex,
     /// The claims, without their managed fields.
     pub claims: Store<PersistentVolumeClaim>,
+    /// What stands behind them.
+    pub storage: Storage,
     /// Opens when all claims have been listed.
     pub claims_listed: Gate,
     /// Opens when all VMs have been listed.
@@ -70,6 +73,7 @@ impl Context {
             term,
             pods: PodIndex::default(),
             claims,
+            storage: Storage::default(),
             claims_listed: Gate::default(),
             vms_listed: Gate::default(),
             users: ByClaim::default(),
@@ -80,15 +84,22 @@ impl Context {
         }
     }
 
-    /// Returns once pods and claims have been listed.
+    /// Returns once pods, claims and storage have been listed.
     pub async fn ready(&self) {
         self.pods.ready().await;
         self.claims_listed.opened().await;
+        self.storage.ready().await;
     }
 
     /// The VMs of a namespace.
     #[must_use]
     pub fn vms_in(&self, namespace: &str) -> Api<VirtualMachine> {
+        Api::namespaced(self.term.client.clone(), namespace)
+    }
+
+    /// The claims of a namespace.
+    #[must_use]
+    pub fn claims_in(&self, namespace: &str) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.term.client.clone(), namespace)
     }
 
@@ -102,6 +113,17 @@ impl Context {
     #[must_use]
     pub fn after_claim(&self, namespace: &str, claim: &str) -> Vec<ObjectRef<VirtualMachine>> {
         references(namespace, self.users.vms(namespace, claim))
+    }
+
+    /// The VMs to look at again after a volume changed: those of its claim.
+    #[must_use]
+    pub fn after_volume(&self, volume: &PersistentVolume) -> Vec<ObjectRef<VirtualMachine>> {
+        let spec = volume.spec.as_ref();
+        let claim = spec.and_then(|spec| spec.claim_ref.as_ref());
+        let names = claim.and_then(|claim| Some((claim.namespace.as_ref()?, claim.name.as_ref()?)));
+        names.map_or_else(Vec::new, |(namespace, claim)| {
+            self.after_claim(namespace, claim)
+        })
     }
 
     /// The VMs to look at again after a pod changed: its own, and those that

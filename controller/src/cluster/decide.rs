@@ -19,6 +19,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::facts::{Cause, Life, PodFacts, word};
 use crate::plan::{Observed, Refusal};
+use crate::template::{self, ClaimAct};
 use crate::{Settings, pod};
 
 /// A refusal for which no event may come is looked at again after this long.
@@ -27,6 +28,10 @@ const RECHECK: SignedDuration = SignedDuration::from_secs(30);
 const SOON: SignedDuration = SignedDuration::from_millis(200);
 /// The first pause before a VM that failed starts again; it doubles.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// The same after a node refused the pod. It may have started a moment ago and
+/// not have its devices yet (`UnexpectedAdmissionError`), or have filled up
+/// since the scheduler looked; nothing of the guest ran.
+const FIRST_PAUSE_REJECTED: SignedDuration = SignedDuration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
 /// A pod that lived this long was no failed start: pauses begin anew.
@@ -65,6 +70,8 @@ pub enum Act {
     Delete(Arc<PodFacts>, DeleteReason),
     /// Tell the pod's shim what state is wanted.
     SetDesired(Arc<PodFacts>, &'static str),
+    /// Make or change the claims of the VM's templates.
+    Claims(Vec<ClaimAct>),
 }
 
 /// Why a pod is deleted.
@@ -137,6 +144,20 @@ pub fn decide(o: &Observation, settings: &Settings, now: Timestamp) -> Decision 
     if o.vm.metadata.deletion_timestamp.is_some() {
         return Decision::rest(Stage::Deleting);
     }
+    let decision = of_pods(o, settings, now);
+    if !matches!(decision.act, Act::Nothing) {
+        return decision;
+    }
+    match template::due(&o.vm, &o.observed) {
+        due if due.is_empty() => decision,
+        due => Decision {
+            act: Act::Claims(due),
+            ..decision
+        },
+    }
+}
+
+fn of_pods(o: &Observation, settings: &Settings, now: Timestamp) -> Decision {
     let Some(current) = o.pods.iter().max_by_key(|pod| pod.incarnation) else {
         return without_pod(o, settings, now);
     };
@@ -265,7 +286,11 @@ fn again(o: &Observation, termination: &Termination, pod: Option<&Arc<PodFacts>>
     let mended = pod.is_none_or(|pod| pod.carried.generation != o.vm.metadata.generation);
     let later = || {
         let failures = failures(o, termination, pod);
-        Again::At(termination.at.0 + pause(failures))
+        let first = match Cause::of(termination) {
+            Cause::Rejected => FIRST_PAUSE_REJECTED,
+            _ => FIRST_PAUSE,
+        };
+        Again::At(termination.at.0 + pause(first, failures))
     };
     match (Cause::of(termination), o.vm.spec.run_policy) {
         // Whoever deletes the pod of a wrong manifest wants to see it again.
@@ -304,11 +329,9 @@ pub fn failures(o: &Observation, termination: &Termination, pod: Option<&Arc<Pod
     }
 }
 
-fn pause(failures: u32) -> SignedDuration {
+fn pause(first: SignedDuration, failures: u32) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
-    FIRST_PAUSE
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_PAUSE)
+    first.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
 }
 
 fn restart_wanted(vm: &VirtualMachine, served: Option<&str>) -> bool {

@@ -8,7 +8,7 @@
 //! the pod before it started any.
 
 use coracle_api::names::{
-    ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_MACHINE, ANNOTATION_RESTART, CONTAINER,
+    ANNOTATION_APPLIED, ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_RESTART, CONTAINER,
     exit,
 };
 use coracle_api::report::{TerminationMessage, TerminationReason};
@@ -93,8 +93,10 @@ pub enum Container {
 /// What the controller wrote on a pod for itself and for the shim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Carried {
-    /// The machine description.
-    pub machine: String,
+    /// The image and the spec that the pod was made from, as JSON.
+    pub applied: Option<Box<str>>,
+    /// The image of its container.
+    pub image: Option<Box<str>>,
     /// The wanted state.
     pub desired: String,
     /// The VM's restart annotation when the pod was made.
@@ -368,7 +370,8 @@ fn carried(pod: &Pod) -> Carried {
         .iter()
         .filter_map(|rule| rule.exit_codes.as_ref()?.values.clone());
     Carried {
-        machine: annotation(ANNOTATION_MACHINE).unwrap_or_default(),
+        applied: annotation(ANNOTATION_APPLIED).map(Into::into),
+        image: vm.and_then(|vm| Some(vm.image.as_deref()?.into())),
         desired: annotation(ANNOTATION_DESIRED).unwrap_or_default(),
         restart: annotation(ANNOTATION_RESTART),
         generation: annotation(ANNOTATION_GENERATION).and_then(|text| text.parse().ok()),

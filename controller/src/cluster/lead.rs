@@ -1,16 +1,19 @@
 //! Leading: the watches, and the looks at VMs that they bring about.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use coracle_api::vm::VirtualMachine;
+use coracle_block::claim::{ClassFacts, DriverFacts, VolumeFacts};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +23,7 @@ use super::context::{Context, Term};
 use super::gate::Gate;
 use super::http::Readiness;
 use super::reconcile::{ReconcileError, reconcile};
+use super::storage::Storage;
 
 /// How many VMs are looked at side by side.
 const CONCURRENCY: u16 = 16;
@@ -71,7 +75,7 @@ pub(super) async fn lead(
     }
 }
 
-/// The stream of looks at VMs. Each of the three watches keeps what it brings
+/// The stream of looks at VMs. Each of the watches keeps what it brings
 /// where a look finds it; a change brings about a look at the VMs that care.
 fn looks(
     ctx: &Arc<Context>,
@@ -97,7 +101,16 @@ fn looks(
     .reflect(claims_writer)
     .map(move |event| listed(event, &claims_ctx.claims_listed))
     .touched_objects();
-    let (for_claims, for_pods) = (ctx.clone(), ctx.clone());
+    let volumes = storage(ctx, |storage, event| {
+        storage.volumes.apply(event, VolumeFacts::of);
+    });
+    let classes = storage(ctx, |storage, event| {
+        storage.classes.apply(event, ClassFacts::of);
+    });
+    let drivers = storage(ctx, |storage, event| {
+        storage.drivers.apply(event, DriverFacts::of);
+    });
+    let (for_claims, for_pods, for_volumes) = (ctx.clone(), ctx.clone(), ctx.clone());
     let pod_stream = watcher(Api::<Pod>::all(client.clone()), config)
         .default_backoff()
         .map(move |event| {
@@ -112,9 +125,34 @@ fn looks(
         .watches_stream(claim_stream, move |claim| {
             for_claims.after_claim(&claim.namespace().unwrap_or_default(), &claim.name_any())
         })
+        .watches_stream(volumes, move |volume| for_volumes.after_volume(&volume))
+        // A class or a driver that changes is seen at the next look: claims
+        // that wait for one change by themselves once it is there.
+        .watches_stream(classes, |_| None::<ObjectRef<VirtualMachine>>)
+        .watches_stream(drivers, |_| None::<ObjectRef<VirtualMachine>>)
         .watches_stream(pod_stream, move |pod| for_pods.after_pod(&pod))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, retry, ctx.clone())
+}
+
+/// A watch over objects of the cluster's storage; `keep` takes in what it sees.
+fn storage<K>(
+    ctx: &Arc<Context>,
+    keep: impl Fn(&Storage, &watcher::Event<K>) + Send + Sync + 'static,
+) -> impl Stream<Item = watcher::Result<K>> + Send + 'static
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let (client, ctx) = (ctx.term.client.clone(), ctx.clone());
+    watcher(Api::<K>::all(client), watcher::Config::default())
+        .default_backoff()
+        .map(move |event| {
+            if let Ok(event) = &event {
+                keep(&ctx.storage, event);
+            }
+            event
+        })
+        .touched_objects()
 }
 
 /// Opens the gate behind the end of a list.

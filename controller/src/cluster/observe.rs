@@ -32,6 +32,8 @@ pub fn observe(ctx: &Context, vm: Arc<VirtualMachine>, now: Timestamp) -> Observ
         let holders = ctx.pods.holders(&namespace, &claim, &owner, now);
         let found = ctx.claims.get(&ObjectRef::new(&claim).within(&namespace));
         if let Some(found) = found {
+            let storage = ctx.storage.behind(&found);
+            observed.storage.insert(claim.clone(), storage);
             observed.claims.insert(claim.clone(), (*found).clone());
         }
         observed.holders.insert(claim, holders);
@@ -85,11 +87,12 @@ pub fn owner_of(vm: &VirtualMachine) -> Owner {
 
 /// The claims that a VM names.
 fn claim_names(vm: &VirtualMachine) -> Vec<String> {
-    let disks = vm.spec.disks.iter().filter_map(|disk| disk.claim.as_ref());
+    let name = vm.name_any();
+    let disks = vm.spec.disks.iter();
     let firmware = vm.spec.firmware.as_ref();
     let kernel = firmware.and_then(|firmware| firmware.kernel.as_ref());
     disks
-        .chain(kernel.map(|kernel| &kernel.claim))
-        .map(|claim| claim.name.clone())
+        .filter_map(|disk| disk.claim_name(&name))
+        .chain(kernel.map(|kernel| kernel.claim.name.clone()))
         .collect()
 }

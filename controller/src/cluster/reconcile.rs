@@ -21,6 +21,8 @@ use crate::plan::Refusal;
 
 /// When to look again at a VM whose world moved while it was looked at.
 const MOVED: SignedDuration = SignedDuration::from_millis(200);
+/// When to look again at a VM whose claim did not show the change after all.
+const ASKED: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a VM whose change did not come after all.
 const SUPERSEDED: Duration = Duration::from_secs(5);
 /// When to look again at a VM whose pod was refused.
@@ -110,8 +112,9 @@ async fn look(
 fn recheck(outcome: &Outcome) -> Option<SignedDuration> {
     match outcome {
         Outcome::Done | Outcome::Created(_) => None,
-        Outcome::Refused(_) => Some(REFUSED),
+        Outcome::Refused(_) | Outcome::ClaimRefused(_) => Some(REFUSED),
         Outcome::Moved => Some(MOVED),
+        Outcome::Asked => Some(ASKED),
     }
 }
 
@@ -142,7 +145,8 @@ async fn report(
     outcome: &Outcome,
     now: Timestamp,
 ) -> Result<Option<SignedDuration>, ReconcileError> {
-    if *outcome == Outcome::Moved {
+    // Nothing is said of what changes at once: the change brings the VM back.
+    if matches!(outcome, Outcome::Moved | Outcome::Asked) {
         return Ok(None);
     }
     let sources = Sources {

@@ -12,6 +12,7 @@ use crate::Settings;
 
 mod changes;
 mod conditions;
+mod disks;
 mod phase;
 mod ready;
 
@@ -100,6 +101,7 @@ pub fn status(sources: &Sources<'_>) -> Option<VirtualMachineStatus> {
             .and_then(|pod| pod.ip.clone()),
         started_at: pod.and_then(started_at),
         phase_transitions: transitions(sources, phase, &old),
+        disks: disks::disks(sources.seen),
         served_restart: served,
         observed_generation: sources.seen.vm.metadata.generation,
         failures: failed_starts(sources, &old),
@@ -210,6 +212,7 @@ fn on_the_way(old: &VirtualMachineStatus, new: &VirtualMachineStatus) -> bool {
             ConditionReason::Scheduling,
             ConditionReason::Starting,
             ConditionReason::ClaimNotBound,
+            ConditionReason::WaitsForFirstConsumer,
         ];
         fine.iter()
             .any(|reason| super::facts::word(reason) == condition.reason)

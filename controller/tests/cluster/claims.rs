@@ -28,7 +28,7 @@ async fn a_vm_waits_for_its_claim_and_starts_when_it_comes() {
     f.create_claim("web-root", "Pending").await;
     f.until_pod("web-1").await;
     let message = f
-        .until_reason("web", ConditionType::DisksReady, "ClaimNotBound")
+        .until_reason("web", ConditionType::DisksReady, "StorageClassNotFound")
         .await;
     assert!(
         message.contains("tests"),

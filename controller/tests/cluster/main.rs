@@ -14,3 +14,4 @@ mod node;
 mod program;
 mod refusals;
 mod server;
+mod templates;

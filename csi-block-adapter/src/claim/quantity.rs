@@ -2,7 +2,8 @@
 
 /// Bytes of a quantity, rounded up as Kubernetes does; `None` when it is not
 /// one, is negative, or does not fit.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

@@ -23,6 +23,35 @@ pub enum ClaimRefusal {
         /// Name of the VM.
         vm: String,
     },
+    /// It is to be made from a template, and nobody has made it.
+    #[error(
+        "claim {claim:?} of disk {disk:?} is made from its claimTemplate by a cluster's controller, \
+         and is not there yet. On one machine, add a PersistentVolumeClaim {claim:?} with the \
+         labels coracle.dev/vm: {vm} and coracle.dev/disk: {disk}"
+    )]
+    NotMade {
+        /// Name of the claim.
+        claim: String,
+        /// Name of the disk.
+        disk: String,
+        /// Name of the VM.
+        vm: String,
+    },
+    /// A template would make it, and it is there and is somebody else's.
+    #[error(
+        "disk {disk:?} of VM {vm:?} is made from a template and its claim would be called {claim:?}, \
+         but {whose}"
+    )]
+    NotOwned {
+        /// Name of the claim.
+        claim: String,
+        /// Name of the disk.
+        disk: String,
+        /// Name of the VM.
+        vm: String,
+        /// Whose it is, and what to do.
+        whose: String,
+    },
     /// It is on its way out.
     #[error(
         "claim {claim:?} is being deleted and takes no new pod: give VM {vm:?} another claim, or \
@@ -143,6 +172,10 @@ fn mend_use(holder: &Holder, disk: &str, vm: &str) -> String {
 pub enum RefusalReason {
     /// [`ClaimRefusal::NotFound`]
     ClaimNotFound,
+    /// [`ClaimRefusal::NotMade`]
+    ClaimNotMade,
+    /// [`ClaimRefusal::NotOwned`]
+    ClaimNotOwned,
     /// [`ClaimRefusal::BeingDeleted`]
     ClaimBeingDeleted,
     /// [`ClaimRefusal::Lost`]
@@ -167,6 +200,8 @@ impl RefusalReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClaimNotFound => "ClaimNotFound",
+            Self::ClaimNotMade => "ClaimNotMade",
+            Self::ClaimNotOwned => "ClaimNotOwned",
             Self::ClaimBeingDeleted => "ClaimBeingDeleted",
             Self::ClaimLost => "ClaimLost",
             Self::AccessModeForbidsWrite => "AccessModeForbidsWrite",
@@ -191,6 +226,8 @@ impl ClaimRefusal {
     pub fn reason(&self) -> RefusalReason {
         match self {
             Self::NotFound { .. } => RefusalReason::ClaimNotFound,
+            Self::NotMade { .. } => RefusalReason::ClaimNotMade,
+            Self::NotOwned { .. } => RefusalReason::ClaimNotOwned,
             Self::BeingDeleted { .. } => RefusalReason::ClaimBeingDeleted,
             Self::Lost { .. } => RefusalReason::ClaimLost,
             Self::AccessModeForbidsWrite { .. } => RefusalReason::AccessModeForbidsWrite,

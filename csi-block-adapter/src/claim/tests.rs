@@ -93,13 +93,13 @@ fn refusal(
     claim: Option<&PersistentVolumeClaim>,
     holders: &[Holder],
 ) -> (RefusalReason, String) {
-    let refusal = plan(&wanted, claim, holders).expect_err("is refused");
+    let refusal = plan(&wanted, claim, &StorageFacts::default(), holders).expect_err("is refused");
     (refusal.reason(), refusal.to_string())
 }
 
 #[test]
 fn a_block_claim_becomes_a_volume_device() {
-    let plan = plan(&WANTED, Some(&bound()), &[]).expect("is planned");
+    let plan = plan(&WANTED, Some(&bound()), &StorageFacts::default(), &[]).expect("is planned");
     assert_eq!(
         json(&plan.volume),
         r#"{"name":"disk-root","persistentVolumeClaim":{"claimName":"web-root"}}"#
@@ -132,7 +132,7 @@ fn block(plan: &ClaimPlan) -> &VolumeDevice {
 fn a_filesystem_claim_is_mounted_and_leaves_the_file_system_some_room() {
     for mode in [None, Some("Filesystem".to_owned())] {
         let claim = with(|claim| spec(claim).volume_mode = mode);
-        let plan = plan(&WANTED, Some(&claim), &[]).expect("is planned");
+        let plan = plan(&WANTED, Some(&claim), &StorageFacts::default(), &[]).expect("is planned");
         let Attachment::Filesystem {
             mount,
             capacity_bytes,
@@ -158,7 +158,7 @@ fn a_filesystem_claim_is_mounted_and_leaves_the_file_system_some_room() {
 #[test]
 fn a_reader_gets_everything_read_only_and_creates_nothing() {
     let claim = with(|claim| spec(claim).volume_mode = None);
-    let plan = plan(&READER, Some(&claim), &[]).expect("is planned");
+    let plan = plan(&READER, Some(&claim), &StorageFacts::default(), &[]).expect("is planned");
     let source = plan.volume.persistent_volume_claim.expect("is a claim");
     assert_eq!(source.read_only, Some(true));
     let Attachment::Filesystem { mount, .. } = plan.attachment else {
@@ -188,7 +188,7 @@ fn a_claim_that_is_not_bound_yet_is_a_note_and_uses_what_it_asks_for() {
         claim.status = None;
     });
     for claim in [pending, unseen] {
-        let plan = plan(&WANTED, Some(&claim), &[]).expect("is planned");
+        let plan = plan(&WANTED, Some(&claim), &StorageFacts::default(), &[]).expect("is planned");
         assert!(matches!(
             plan.attachment,
             Attachment::Filesystem { capacity_bytes, .. } if capacity_bytes == 10 << 30
@@ -209,8 +209,13 @@ fn the_vm_s_own_pod_and_those_that_agree_do_not_hold_a_claim() {
         (SHARER, vm_pod("db", false, true)),
         (READER, vm_pod("db", true, false)),
     ] {
-        plan(&wanted, Some(&claim), std::slice::from_ref(&holder))
-            .unwrap_or_else(|refusal| panic!("{holder:?}: {refusal}"));
+        plan(
+            &wanted,
+            Some(&claim),
+            &StorageFacts::default(),
+            std::slice::from_ref(&holder),
+        )
+        .unwrap_or_else(|refusal| panic!("{holder:?}: {refusal}"));
     }
 }
 

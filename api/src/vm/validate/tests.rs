@@ -102,6 +102,25 @@ fn each_rule_refuses_its_violation() {
             "must not be larger",
         ),
         (
+            "/spec/disks/1/claimTemplate",
+            serde_json::json!({"size": "1Gi"}),
+            "spec.disks[1]",
+            "exactly one of",
+        ),
+        (
+            "/spec/disks/1/claimTemplate",
+            serde_json::json!({"size": "1G"}),
+            "spec.disks[1].claimTemplate.size",
+            "does not match",
+        ),
+        (
+            "/spec/disks/1/claimTemplate",
+            serde_json::json!({"size": "1Gi", "dataSource": {"kind": "a", "name": "b"},
+                               "dataSourceRef": {"kind": "a", "name": "b"}}),
+            "spec.disks[1].claimTemplate",
+            "at most one of dataSource",
+        ),
+        (
             "/spec/disks/1/cloudInit",
             serde_json::json!({}),
             "spec.disks[1].cloudInit",

@@ -179,7 +179,9 @@ impl World {
             decision = decide(&seen, &settings(), now);
         }
         match &decision.act {
-            Act::Nothing | Act::SetDesired(..) => self.report(&seen, &decision, &Outcome::Done),
+            Act::Nothing | Act::SetDesired(..) | Act::Claims(_) => {
+                self.report(&seen, &decision, &Outcome::Done);
+            }
             Act::Delete(pod, _) => {
                 // Only that very version of it, as `apply` asks.
                 let Some(there) = self.pods.get(&pod.name) else {

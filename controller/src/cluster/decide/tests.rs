@@ -9,6 +9,7 @@ fn word_of(decision: &Decision) -> String {
         Act::Nothing => "nothing".to_owned(),
         Act::Create(pod) => format!("create {}", pod.metadata.name.clone().unwrap_or_default()),
         Act::Delete(pod, reason) => format!("delete {} {reason:?}", pod.name),
+        Act::Claims(acts) => format!("claims {}", acts.len()),
         Act::SetDesired(pod, desired) => format!("set {} {desired}", pod.name),
     };
     let stage = match &decision.stage {

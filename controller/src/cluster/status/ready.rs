@@ -14,6 +14,9 @@ pub(super) fn ready(sources: &Sources<'_>, phase: Phase) -> Says {
     match (sources.outcome, &sources.decision.stage) {
         (Outcome::Refused(refusal), _) => Says::no(refusal.reason, refusal.message.clone()),
         (Outcome::Created(pod), _) | (_, Stage::Live(pod)) => live(pod, phase),
+        (Outcome::ClaimRefused(refusal), Stage::Refused(_)) => {
+            Says::no(refusal.reason, refusal.message.clone())
+        }
         (_, Stage::Refused(refusal)) => refused(refusal),
         (_, Stage::Halted) => Says::no(ConditionReason::Halted, "spec.runPolicy is Halted"),
         (
@@ -55,13 +58,50 @@ fn starting(pod: &PodFacts, container: &Container) -> Says {
             crash.reason.clone(),
             format!("{}; the node starts the VM again", crash.message),
         ),
-        (None, Container::Waiting { reason, message }) if !message.is_empty() => Says::no(
-            ConditionReason::Starting,
-            format!("pod {name:?} does not start yet: {reason}: {message}"),
-        ),
+        (None, Container::Waiting { reason, message }) => waits(pod, reason, message),
         (None, _) => Says::no(
             ConditionReason::Starting,
             format!("the node starts pod {name:?}"),
+        ),
+    }
+}
+
+/// A container that the node has not started, in the kubelet's words.
+fn waits(pod: &PodFacts, reason: &str, message: &str) -> Says {
+    let name = &pod.name;
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
+            let image = pod.carried.image.as_deref().unwrap_or("of VMs");
+            // The kubelet tells the cause in turns, with and without these.
+            let cause = message.rsplit_once("ErrImagePull: ");
+            let cause = cause.map_or(message, |(_, cause)| cause);
+            Says::no(
+                ConditionReason::ImagePullFailed,
+                format!(
+                    "node {:?} cannot fetch image {image}: {cause}. The controller's --image \
+                     (CORACLE_VM_IMAGE) names it: push it there, give the namespace's service \
+                     account default an imagePullSecret, or load the image into the node",
+                    pod.node.as_deref().unwrap_or_default()
+                ),
+            )
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Says::no(
+            ConditionReason::ContainerNotCreated,
+            format!("the node cannot make the container of pod {name:?}: {message}"),
+        ),
+        _ if message.is_empty() => Says::no(
+            ConditionReason::Starting,
+            format!("the node starts pod {name:?}"),
+        ),
+        _ => Says::no(
+            ConditionReason::Starting,
+            format!("pod {name:?} does not start yet: {reason}: {message}"),
         ),
     }
 }
@@ -117,9 +157,11 @@ fn waits_for_node(pod: &PodFacts) -> Says {
         return Says::no(
             ConditionReason::KvmUnavailable,
             format!(
-                "no node with room offers {RESOURCE_KVM}, a /dev/kvm that works: see what the \
-                 device plugin logs on the nodes, or set accelerator: Emulation. The scheduler \
-                 says: {why}"
+                "no node with room offers {RESOURCE_KVM}, a /dev/kvm that works: kubectl describe \
+                 nodes shows how many of it each has and how many are used; where there are none, \
+                 the device plugin's log on that node says why (no virtualization in the firmware \
+                 or in the cloud's machine, no module kvm, a probe that failed). Without KVM set \
+                 accelerator: Emulation. The scheduler says: {why}"
             ),
         );
     }
