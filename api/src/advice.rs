@@ -92,10 +92,19 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
 
 /// What to do about a condition.
 #[must_use]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table with a row for each reason, which the compiler keeps complete"
+)]
 pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
     use ConditionReason as R;
     Some(match reason {
-        R::AsExpected | R::Starting | R::NoPod | R::Scheduling => return None,
+        R::AsExpected
+        | R::Starting
+        | R::NoPod
+        | R::Scheduling
+        | R::WaitsForFirstConsumer
+        | R::Expanding => return None,
         R::InvalidSpec => {
             "correct the fields that are named; kubectl coracle validate -f FILE checks a \
              manifest before it is applied"
@@ -151,6 +160,30 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
              meanwhile raise spec.memory"
         }
         R::ContainerFailed => "look at the events of POD, and at kubectl coracle logs NAME",
+        R::ImageChanged => {
+            "the guest runs on, in the image of an earlier release; move it to the new one when it \
+             suits, with: kubectl coracle restart NAME"
+        }
+        R::ImagePullFailed => {
+            "push the VM image to where the controller's --image says, give the namespace's \
+             service account an imagePullSecret, or load the image into the node"
+        }
+        R::ContainerNotCreated => {
+            "create what the message names: most often the Secret of a disk's \
+             cloudInit.userDataFrom"
+        }
+        R::LimitRangeExceeded => {
+            "stay within what kubectl describe limitrange shows (spec.memory, spec.cpus, \
+             claimTemplate.size), or change the LimitRange"
+        }
+        R::StorageClassNotFound => {
+            "create the storage class, or a claim with one that kubectl get storageclass lists"
+        }
+        R::ClaimRefused => "correct the fields of the disk's claimTemplate that are named",
+        R::ExpansionForbidden => {
+            "set allowVolumeExpansion: true on the storage class if its driver can expand \
+             volumes, or copy the data to a larger claim"
+        }
         R::SpecChanged => "apply what has changed with: kubectl coracle restart NAME",
     })
 }
@@ -159,6 +192,11 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
 fn of_claim(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "ClaimNotFound" => "create the claim, or correct its name in spec.disks",
+        "ClaimNotMade" => "wait: the controller makes the claim of a claimTemplate",
+        "ClaimNotOwned" => {
+            "the claim is there and is not this disk's: rename the disk, or hand the claim over \
+             with the labels coracle.dev/vm and coracle.dev/disk"
+        }
         "ClaimBeingDeleted" => {
             "the claim is being deleted and waits for its users: use another claim, or wait and \
              create it anew"
