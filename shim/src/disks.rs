@@ -44,13 +44,15 @@ struct Held {
     guard: OpenDisk,
     known: Known,
     state: DiskState,
+    /// How many notes there have been.
+    noted: u64,
 }
 
 /// What there is to do about the disks.
 #[derive(Debug)]
 pub enum News {
-    /// The guest is to be told of these sizes.
-    Grown(Vec<Command>),
+    /// Sizes have changed, and the guest is to be told of these.
+    Sizes(Vec<Command>),
     /// A disk without room may have some again.
     Mended,
 }
@@ -78,6 +80,7 @@ impl Disks {
                     last_error: None,
                     notes: vec![],
                 },
+                noted: 0,
                 guard,
             });
         let held: Vec<Held> = held.collect();
@@ -124,9 +127,8 @@ impl Disks {
             let retry = if guest_waits { self.retry.at() } else { None };
             tokio::select! {
                 () = self.watch.touched() => {
-                    let grown = self.look();
-                    if !grown.is_empty() {
-                        return News::Grown(grown);
+                    if let Some(grown) = self.look() {
+                        return News::Sizes(grown);
                     }
                 }
                 () = until(retry) => {
@@ -148,8 +150,11 @@ impl Disks {
         without.into_iter().all(|held| held.guard.may_have_room())
     }
 
-    /// Looks at the sizes; the commands that tell the guest of those that grew.
-    fn look(&mut self) -> Vec<Command> {
+    /// Looks at the sizes; when one changed, the commands that tell the guest
+    /// of those that grew.
+    fn look(&mut self) -> Option<Vec<Command>> {
+        let notes = |held: &[Held]| held.iter().map(|held| held.noted).sum::<u64>();
+        let before = notes(&self.held);
         let mut commands = Vec::new();
         for (index, held) in self.held.iter_mut().enumerate() {
             match held.guard.size_bytes() {
@@ -157,7 +162,8 @@ impl Disks {
                 Err(error) => held.unreadable(&error),
             }
         }
-        commands
+        let changed = !commands.is_empty() || notes(&self.held) > before;
+        changed.then_some(commands)
     }
 
     /// qemu has told the guest of a size, or has refused to.
@@ -254,6 +260,7 @@ impl Held {
         if self.state.notes.len() == NOTES {
             self.state.notes.remove(0);
         }
+        self.noted += 1;
         self.state.notes.push(note);
     }
 }

@@ -182,7 +182,7 @@ impl Supervisor {
                 Happening::Signal(woken) => self.woken(woken),
                 Happening::News(news) => self.hear(news),
                 Happening::Disks(disks::News::Mended) => self.apply(Input::Mended),
-                Happening::Disks(disks::News::Grown(commands)) => {
+                Happening::Disks(disks::News::Sizes(commands)) => {
                     for command in commands {
                         self.perform(Effect::Send(command));
                     }

@@ -4,6 +4,8 @@
 
 mod bench;
 mod collect;
+mod devices;
+mod disks;
 mod faults;
 mod life;
 mod refusals;
