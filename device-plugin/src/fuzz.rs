@@ -9,7 +9,10 @@ pub fn config(bytes: &[u8]) {
     if let Err(problems) = parse(&String::from_utf8_lossy(bytes)) {
         assert!(!problems.is_empty(), "refused without a reason");
         for problem in problems {
-            assert!(problem.line >= 1 && !problem.message.is_empty(), "{problem:?}");
+            assert!(
+                problem.line >= 1 && !problem.message.is_empty(),
+                "{problem:?}"
+            );
         }
     }
 }

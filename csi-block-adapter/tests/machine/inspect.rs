@@ -93,3 +93,75 @@ fn a_failure_is_told_on_standard_error_with_the_shim_s_exit_code() {
     );
     assert_eq!(run(BINARY, &["inspect"]).status.code(), Some(2));
 }
+
+/// What the binary says a disk with this content holds.
+fn content(path: &std::path::Path) -> serde_json::Value {
+    success(&run(BINARY, &["inspect", "--json", &text(path)]))["content"].clone()
+}
+
+#[test]
+fn file_systems_are_known_by_their_marks() {
+    let makers: [(&str, &[&str], &str); 4] = [
+        ("mkfs.ext4", &["-q", "-F"], "ext2/3/4"),
+        ("mkswap", &[], "swap"),
+        ("mkfs.vfat", &[], "vfat"),
+        ("mkfs.xfs", &["-q", "-f"], "xfs"),
+    ];
+    for (program, options, mark) in makers {
+        if !has(program) {
+            continue;
+        }
+        let dir = tempfile::tempdir().expect("makes a directory");
+        let path = image(&dir, 512 * MIB);
+        let mut arguments: Vec<String> = options.iter().map(|&text| text.to_owned()).collect();
+        arguments.push(text(&path));
+        let made = run(program, &arguments);
+        assert!(made.status.success(), "{made:?}");
+        let content = content(&path);
+        assert_eq!(
+            content["signatures"],
+            serde_json::json!([mark]),
+            "{program}"
+        );
+        assert_eq!(content["partitionTable"], serde_json::Value::Null);
+        assert_eq!(content["blank"], false);
+    }
+}
+
+#[test]
+fn partitions_are_listed_with_what_they_hold() {
+    if !has("sfdisk") || !has("mkfs.ext4") {
+        return;
+    }
+    for (kind, label) in [("mbr", "dos"), ("gpt", "gpt")] {
+        let dir = tempfile::tempdir().expect("makes a directory");
+        let path = image(&dir, 64 * MIB);
+        let script = format!("label: {label}\nstart=1MiB, size=8MiB\nstart=16MiB, size=8MiB\n");
+        let table = dir.path().join("table");
+        std::fs::write(&table, script).expect("writes");
+        let made = run(
+            "sh",
+            &[
+                "-ec",
+                "sfdisk -q \"$1\" <\"$2\"",
+                "sh",
+                &text(&path),
+                &text(&table),
+            ],
+        );
+        assert!(made.status.success(), "{made:?}");
+        let offset = format!("offset={}", 16 * MIB);
+        let made = run(
+            "mkfs.ext4",
+            &["-q", "-F", "-E", &offset, &text(&path), "8M"],
+        );
+        assert!(made.status.success(), "{made:?}");
+        let partitions = &content(&path)["partitionTable"];
+        assert_eq!(partitions["kind"], kind);
+        let expected = serde_json::json!([
+            {"number": 1, "startBytes": MIB, "sizeBytes": 8 * MIB, "signatures": []},
+            {"number": 2, "startBytes": 16 * MIB, "sizeBytes": 8 * MIB, "signatures": ["ext2/3/4"]},
+        ]);
+        assert_eq!(partitions["partitions"], expected);
+    }
+}

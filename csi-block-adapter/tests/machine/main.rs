@@ -13,4 +13,6 @@ mod permission;
 #[cfg(test)]
 mod qemu;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod support;

@@ -357,7 +357,12 @@ fn what_the_guest_has_written_survives_the_end_of_qemu() {
         let number = line.strip_suffix(" is written")?;
         usize::from_str_radix(number, 16).ok()
     };
-    let last = ended.stdout.lines().filter_map(said).last().expect("wrote");
+    let last = ended
+        .stdout
+        .lines()
+        .filter_map(said)
+        .next_back()
+        .expect("wrote");
     assert!(last < SECTORS, "the guest has begun anew");
     let disk = File::open(device.path()).expect("opens");
     for number in 0..=last {
