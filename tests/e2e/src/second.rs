@@ -10,8 +10,8 @@ use crate::cluster::{Cluster, repository};
 use crate::namespace::Namespace;
 use crate::node::{Node, script};
 
-/// A node beside the first, the test's own. Dropping it switches
-/// it off and takes it out of the cluster.
+/// A node beside the first, the test's own. Dropping it switches it off and
+/// takes it out of the cluster.
 pub struct SecondNode {
     node: Node,
     cluster: Cluster,
@@ -33,8 +33,16 @@ impl SecondNode {
             node: Node::new(name, first.dir().to_path_buf(), cluster.clone()),
             cluster: cluster.clone(),
         };
-        second.machine("on").await?;
+        second.power_on().await?;
         Ok(Some(second))
+    }
+
+    /// Switches it on, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become so.
+    pub async fn power_on(&self) -> anyhow::Result<()> {
+        self.machine("on").await
     }
 
     async fn machine(&self, action: &str) -> anyhow::Result<()> {

@@ -87,12 +87,13 @@ impl Placed {
         Ok(())
     }
 
-    /// It runs on the first node now; then it ends, and its disk is right.
-    async fn moved(&self) -> anyhow::Result<()> {
+    /// It runs in its second pod, on this node; then it ends, and its disk is
+    /// right.
+    async fn runs_again_on(&self, node: &Node) -> anyhow::Result<()> {
         let pod = self.vm.runs(2).await?;
         pod.says("guest ready").await?;
-        let node = pod.get().await?.spec.and_then(|spec| spec.node_name);
-        assert_eq!(node.as_deref(), Some(self.first.name()));
+        let there = pod.get().await?.spec.and_then(|spec| spec.node_name);
+        assert_eq!(there.as_deref(), Some(node.name()));
         self.writes(2).await?;
         self.vm.delete(&pod).await?;
         let journal = Journal::read(&self.disk.disk.read()?)?;
@@ -206,7 +207,7 @@ async fn a_vm_of_a_lost_node_starts_elsewhere_once_the_node_is_out_of_service() 
     placed.second.power_off().await?;
     placed.is_alone().await?;
     placed.second.out_of_service().await?;
-    placed.moved().await
+    placed.runs_again_on(&placed.first).await
 }
 
 #[tokio::test]
@@ -222,5 +223,20 @@ async fn a_vm_of_a_node_that_was_deleted_starts_elsewhere() -> anyhow::Result<()
     placed.second.power_off().await?;
     let delete = ["delete", "node", placed.second.node().name()];
     cluster.kubectl.run(&delete).await?;
-    placed.moved().await
+    placed.runs_again_on(&placed.first).await
+}
+
+#[tokio::test]
+async fn a_vm_of_a_node_that_lost_its_power_starts_again_when_the_node_is_back()
+-> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(placed) = Placed::new(&cluster, &[]).await? else {
+        return Ok(());
+    };
+    placed.second.power_off().await?;
+    placed.second.power_on().await?;
+    placed.runs_again_on(placed.second.node()).await
 }
