@@ -78,6 +78,14 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
             "the disk's device is read-only: set readOnly: true on the disk, or make the volume \
              writable"
         }
+        R::ImportRefused => {
+            "the disk cannot be filled from its source as it is: correct the source, its checksum \
+             or the size of the claim"
+        }
+        R::ImportFailed => {
+            "the disk could not be filled this time and is tried again: see whether the source's \
+             server is well, and what lies between it and the node"
+        }
         R::KvmUnavailable => {
             "the node's /dev/kvm does not work: read the logs of the device plugin and the prober \
              in coracle-system, or set spec.accelerator: Emulation"

@@ -141,6 +141,32 @@ pub struct Disk {
     pub throttle: Option<Throttle>,
 }
 
+impl Disk {
+    /// A disk as a manifest without wishes has it.
+    #[must_use]
+    pub fn plain(name: &str, source: DiskSource) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            bus: DiskBus::default(),
+            disk_type: DiskType::Disk,
+            cache: CacheMode::default(),
+            io: IoMode::default(),
+            discard: DiscardMode::default(),
+            detect_zeroes: DetectZeroes::Off,
+            error_policy: ErrorPolicy::default(),
+            read_only: false,
+            shareable: false,
+            serial: name.chars().take(20).collect(),
+            boot_index: None,
+            iothread: false,
+            queues: None,
+            block_size: None,
+            throttle: None,
+        }
+    }
+}
+
 /// The most that a disk may do. Of requests and of bytes, either the total is
 /// limited or reads and writes by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,6 +34,10 @@ pub enum TerminationReason {
     DiskPermission,
     /// A disk is read-only, and the VM wants to write to it.
     DiskReadOnly,
+    /// A disk cannot be filled from its source, and trying again is of no use.
+    ImportRefused,
+    /// A disk could not be filled from its source this time.
+    ImportFailed,
     /// `/dev/kvm` is missing or does not pass the probe.
     KvmUnavailable,
     /// There is less memory than the guest is to have.
@@ -48,8 +52,11 @@ impl TerminationReason {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::GuestShutdown | Self::Stopped | Self::Killed => exit::OK,
-            Self::GuestPanicked | Self::QemuFailed | Self::AcceleratorFailed => exit::GUEST,
-            Self::InvalidMachine | Self::UnsupportedVersion => exit::CONFIG,
+            Self::GuestPanicked
+            | Self::QemuFailed
+            | Self::AcceleratorFailed
+            | Self::ImportFailed => exit::GUEST,
+            Self::InvalidMachine | Self::UnsupportedVersion | Self::ImportRefused => exit::CONFIG,
             Self::DiskNotFound
             | Self::DiskInvalid
             | Self::DiskBusy

@@ -7,12 +7,17 @@
 //! to use it.
 //!
 //! Neither half ever writes to a disk, changes owner or mode of anything, or
-//! touches a device it was not given.
+//! touches a device it was not given. What fills a disk before its VM first
+//! starts, and copies one into a file, is apart: [`import`] and [`mod@export`].
 
 #[cfg(feature = "claim")]
 pub mod claim;
 #[cfg(feature = "device")]
 pub mod device;
+#[cfg(feature = "import")]
+pub mod export;
+#[cfg(feature = "import")]
+pub mod import;
 #[cfg(feature = "device")]
 pub mod qemu;
 #[cfg(feature = "device")]

@@ -1,8 +1,11 @@
-//! `coracle-block`: shows what the device side of the raw block adapter sees.
+//! `coracle-block`: shows what the device side of the raw block adapter sees,
+//! and with feature `import` fills disks from images and copies them off.
 
 #[cfg(feature = "claim")]
 mod explain;
 mod report;
+#[cfg(feature = "import")]
+mod transfer;
 
 use std::{
     io::{Write as _, stdout},
@@ -73,6 +76,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Puts an image onto a block device or into an image file.
+    #[cfg(feature = "import")]
+    Import(transfer::ImportArgs),
+    /// Copies a disk that nothing uses into a new, sparse file.
+    #[cfg(feature = "import")]
+    Export(transfer::ExportArgs),
 }
 
 /// What can be explained.
@@ -98,6 +107,12 @@ enum Explain {
 
 fn main() -> ExitCode {
     let command = Args::parse().command;
+    #[cfg(feature = "import")]
+    let command = match command {
+        Command::Import(args) => return transfer::import(args),
+        Command::Export(args) => return transfer::export(args),
+        command => command,
+    };
     let json = matches!(
         command,
         Command::Inspect { json: true, .. } | Command::Open { json: true, .. }
@@ -160,6 +175,8 @@ fn run(command: Command) -> anyhow::Result<()> {
                 report.to_string()
             })
         }
+        #[cfg(feature = "import")]
+        Command::Import(_) | Command::Export(_) => unreachable!("main took them"),
     }
 }
 
@@ -200,26 +217,6 @@ fn host() -> Host {
 
 /// A disk as a manifest without wishes has it.
 fn disk(path: &str, create_bytes: Option<u64>) -> Disk {
-    Disk {
-        name: "disk".into(),
-        source: DiskSource::File {
-            path: path.into(),
-            create_bytes,
-        },
-        bus: DiskBus::default(),
-        disk_type: DiskType::Disk,
-        cache: CacheMode::default(),
-        io: IoMode::default(),
-        discard: DiscardMode::default(),
-        detect_zeroes: DetectZeroes::Off,
-        error_policy: ErrorPolicy::default(),
-        read_only: false,
-        shareable: false,
-        serial: "disk".into(),
-        boot_index: None,
-        iothread: false,
-        queues: None,
-        block_size: None,
-        throttle: None,
-    }
+    let path = path.into();
+    Disk::plain("disk", DiskSource::File { path, create_bytes })
 }
