@@ -31,7 +31,7 @@ crds: ## Generate deploy/crds from the API types
 
 images: ## Build the container images as OCI archives
 	@scripts/packages.sh build
-	@scripts/build-images.sh --all
+	@scripts/build-images.sh --all --importer
 
 install: ## Install coracle and the plugin kubectl-coracle in PREFIX/bin (/usr/local)
 	@scripts/packages.sh build

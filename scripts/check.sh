@@ -13,7 +13,7 @@ cargo fmt --all --check
 say "Scripts"
 git grep -lzE '^#!.*[/ ](ba)?sh$|^# shellcheck shell=' | xargs -0 shellcheck --external-sources
 timed "Lints" cargo clippy --workspace --all-targets -- -D warnings
-for features in device claim; do
+for features in device claim import; do
     timed "Lints of coracle-block with $features alone" \
         cargo clippy -p coracle-block --no-default-features --features "$features" -- -D warnings
 done

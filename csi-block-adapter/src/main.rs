@@ -19,7 +19,6 @@ use coracle_api::{
     machine::{Disk, DiskSource},
     names::exit,
     report::{TerminationMessage, TerminationReason},
-    types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode},
 };
 use coracle_block::{
     device::{self, DeviceError},

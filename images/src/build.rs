@@ -244,6 +244,8 @@ fn settings(which: Which, version: &str) -> Settings {
                 // qemu's licence joins ours.
                 Which::Vm => "Apache-2.0 AND GPL-2.0-or-later",
                 Which::DevicePlugin | Which::Pause | Which::Controller => "Apache-2.0",
+                // zstd's licence and that of the certificate authorities.
+                Which::Importer => "Apache-2.0 AND BSD-3-Clause AND CDLA-Permissive-2.0",
             },
         ),
     ];

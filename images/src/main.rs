@@ -27,7 +27,7 @@ enum Command {
 #[derive(clap::Args)]
 struct BuildArgs {
     /// Where the archives go: vm.tar, device-plugin.tar, pause.tar,
-    /// controller.tar
+    /// controller.tar, importer.tar
     /// [default: images/ in Coracle's cache]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -44,6 +44,10 @@ struct BuildArgs {
     /// that image is not built
     #[arg(long, value_name = "PATH")]
     controller: Option<PathBuf>,
+    /// The coracle-block program, for the image importer; without it that
+    /// image is not built
+    #[arg(long, value_name = "PATH")]
+    importer: Option<PathBuf>,
     /// Tag of the images
     #[arg(long, value_name = "V", default_value = env!("CARGO_PKG_VERSION"))]
     version: String,
@@ -77,6 +81,7 @@ fn run(args: BuildArgs) -> anyhow::Result<()> {
         shim,
         device_plugin,
         controller,
+        importer,
         version,
         epoch,
     } = args;
@@ -88,9 +93,13 @@ fn run(args: BuildArgs) -> anyhow::Result<()> {
         version,
         epoch,
     };
-    // The controller runs in clusters alone; whoever builds for one machine is
-    // spared it.
-    let usual = |which| which != Which::Controller || controller.is_some();
+    // The controller runs in clusters alone, and not everybody imports images;
+    // whoever builds for one machine is spared them.
+    let usual = |which| match which {
+        Which::Controller => controller.is_some(),
+        Which::Importer => importer.is_some(),
+        Which::Vm | Which::DevicePlugin | Which::Pause => true,
+    };
     let wanted = Which::ALL.into_iter().filter(|which| {
         if only.is_empty() {
             usual(*which)
@@ -105,6 +114,7 @@ fn run(args: BuildArgs) -> anyhow::Result<()> {
                 .as_ref()
                 .context("--device-plugin is missing")?,
             Which::Controller => controller.as_ref().context("--controller is missing")?,
+            Which::Importer => importer.as_ref().context("--importer is missing")?,
         };
         let mut progress = |text: &str| {
             let _ = writeln!(io::stderr(), "coracle-images: {text}");

@@ -14,6 +14,8 @@ pub enum Which {
     Pause,
     /// The controller.
     Controller,
+    /// Puts images onto disks before their VM starts.
+    Importer,
 }
 
 /// Debian packages of what every dynamically linked program needs.
@@ -21,7 +23,13 @@ const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
 
 impl Which {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 4] = [Self::Vm, Self::DevicePlugin, Self::Pause, Self::Controller];
+    pub const ALL: [Self; 5] = [
+        Self::Vm,
+        Self::DevicePlugin,
+        Self::Pause,
+        Self::Controller,
+        Self::Importer,
+    ];
 
     /// The image's repository name.
     #[must_use]
@@ -31,6 +39,7 @@ impl Which {
             Self::DevicePlugin => "coracle.dev/device-plugin",
             Self::Pause => "coracle.dev/pause",
             Self::Controller => "coracle.dev/controller",
+            Self::Importer => "coracle.dev/importer",
         }
     }
 
@@ -42,6 +51,7 @@ impl Which {
             Self::DevicePlugin => "device-plugin",
             Self::Pause => "pause",
             Self::Controller => "controller",
+            Self::Importer => "importer",
         }
     }
 
@@ -52,6 +62,7 @@ impl Which {
             Self::Vm | Self::Pause => "/usr/bin/coracle-shim",
             Self::DevicePlugin => "/usr/bin/coracle-device-plugin",
             Self::Controller => "/usr/bin/coracle-controller",
+            Self::Importer => "/usr/bin/coracle-block",
         }
     }
 
@@ -62,7 +73,7 @@ impl Which {
             Self::Vm => vec![self.program(), "run"],
             Self::Pause => vec![self.program(), "pause", "--sandbox"],
             // The prober is the image of the plugin with the argument `prober`.
-            Self::DevicePlugin | Self::Controller => vec![self.program()],
+            Self::DevicePlugin | Self::Controller | Self::Importer => vec![self.program()],
         }
     }
 
@@ -73,7 +84,7 @@ impl Which {
     #[must_use]
     pub fn user(self) -> &'static str {
         match self {
-            Self::Vm | Self::Pause => "107:107",
+            Self::Vm | Self::Pause | Self::Importer => "107:107",
             Self::DevicePlugin => "0:0",
             // Nobody in particular, by the number that images without a user
             // database use for that.
@@ -89,6 +100,7 @@ impl Which {
             Self::DevicePlugin => "Gives pods a working /dev/kvm",
             Self::Pause => "Holds a pod sandbox",
             Self::Controller => "Runs virtual machines as pods",
+            Self::Importer => "Puts images onto disks: coracle-block import",
         }
     }
 
@@ -97,7 +109,7 @@ impl Which {
     pub fn list(self) -> &'static str {
         match self {
             Self::Vm => include_str!("../vm.list"),
-            Self::DevicePlugin | Self::Pause | Self::Controller => "",
+            Self::DevicePlugin | Self::Pause | Self::Controller | Self::Importer => "",
         }
     }
 }
