@@ -187,6 +187,6 @@ mod tests {
                 .basic
                 .is_none()
         );
-        assert!(Credentials::new(Some("[]"), "q.io").is_err());
+        assert!(Credentials::new(Some("7"), "q.io").is_err());
     }
 }
