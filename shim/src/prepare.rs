@@ -11,6 +11,7 @@
 mod boot;
 mod check;
 mod disks;
+mod identity;
 mod kvm;
 mod memory;
 

@@ -13,9 +13,10 @@ use coracle_api::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType
 use coracle_block::device::{self, DeviceError, DeviceFacts};
 use coracle_block::qemu as block;
 use coracle_block::uring::NoIoUring;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Found;
+use super::identity::Record;
 use crate::refusal::Refusal;
 use crate::seed::{self, Seed, SeedError};
 
@@ -96,6 +97,7 @@ pub(super) fn open_all(
         guards: Vec::new(),
         io_uring,
     };
+    let mut record = Record::read(run_dir);
     for disk in &machine.disks {
         let refusal = |source| Refusal::Disk {
             disk: disk.name.clone(),
@@ -104,6 +106,9 @@ pub(super) fn open_all(
         let host = found.host(machine);
         block::io_uring(disk, host).map_err(|source| refusal(DiskError::IoUring { source }))?;
         let (resolved, open) = open(machine, disk, run_dir).map_err(refusal)?;
+        record
+            .see(&disk.name, &open.facts)
+            .map_err(|error| refusal(error.into()))?;
         info!(
             disk = %disk.name,
             path = %open.facts.path,
@@ -116,6 +121,9 @@ pub(super) fn open_all(
             facts: open.facts.clone(),
         });
         found.guards.push(open);
+    }
+    if let Err(error) = record.write(run_dir) {
+        warn!(%error, "the devices cannot be written down for a later start");
     }
     Ok(found)
 }

@@ -439,3 +439,33 @@ fn the_state_says_how_each_disk_is_used_and_why() {
     );
     stop(shim);
 }
+
+#[test]
+fn a_device_that_became_another_disk_is_refused_when_the_vm_starts_again() {
+    let mut bench = Bench::new("hello-poweroff");
+    let image = bench.path("disk.img");
+    let Some(device) = Loop::new(&image) else {
+        return;
+    };
+    if !has_qemu() {
+        return;
+    }
+    bench.machine.disks[0].source = DiskSource::Block {
+        path: device.path().to_owned(),
+    };
+    bench.write_machine();
+    bench.run().end().assert_code(0);
+    // Started again in place, it is the same disk.
+    bench.run().end().assert_code(0);
+    if !device.replace() {
+        return;
+    }
+    bench.run().end().assert_code(3);
+    let termination = bench.termination();
+    assert_eq!(termination.reason, Reason::DiskInvalid);
+    assert!(
+        termination.message.contains("is not the disk it was"),
+        "{}",
+        termination.message
+    );
+}
