@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# kubernetes.sh: prints, as a PATH, where the programs of a Kubernetes cluster
-# are. KUBE_BIN (a directory) or PATH wins when it has all of them; else they
-# are built, once, from the Go modules in tests/cluster, and kept in the cache
-# under a key of what they are built from. RUNTIME=debian takes the machine's
-# own containerd instead of the built one.
+# kubernetes.sh [MODULE…]: prints, as a PATH, where the programs of a Kubernetes
+# cluster are, or those of the named modules of tests/cluster. KUBE_BIN (a
+# directory) or PATH wins when it has all of them; else they are built, once,
+# from the Go modules in tests/cluster, and kept in the cache under a key of
+# what they are built from. RUNTIME=debian takes the machine's own containerd
+# instead of the built one.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -13,11 +14,17 @@ declare -A programs=(
     [kubernetes]="kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubectl kubelet"
     [etcd]="etcd"
     [containerd]="containerd containerd-shim-runc-v2 ctr"
+    [csi-provisioner]="csi-provisioner"
+    [csi-resizer]="csi-resizer"
+    [csi-sanity]="csi-sanity"
 )
 
 package() {
     case $1 in
         etcd) echo go.etcd.io/etcd/server/v3 ;;
+        csi-provisioner) echo github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner ;;
+        csi-resizer) echo github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer ;;
+        csi-sanity) echo github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity ;;
         kube*) echo "k8s.io/kubernetes/cmd/$1" ;;
         *) echo "github.com/containerd/containerd/v2/cmd/$1" ;;
     esac
@@ -82,7 +89,9 @@ build() {
 }
 
 modules=(etcd containerd kubernetes)
-if [[ ${RUNTIME:-} == debian ]]; then
+if (($# > 0)); then
+    modules=("$@")
+elif [[ ${RUNTIME:-} == debian ]]; then
     modules=(etcd kubernetes)
     [[ -x /usr/bin/containerd ]] ||
         die "RUNTIME=debian wants Debian's containerd: apt-get install containerd"
@@ -91,16 +100,17 @@ elif [[ -n ${RUNTIME:-} ]]; then
 fi
 all=()
 for module in "${modules[@]}"; do
-    read -ra some <<<"${programs[$module]}"
+    read -ra some <<<"${programs[$module]:?there is no module $module}"
     all+=("${some[@]}")
 done
 
-if [[ -n ${KUBE_BIN:-} ]]; then
-    mapfile -t lacking < <(missing "$KUBE_BIN" "${all[@]}")
-    ((${#lacking[@]} == 0)) || die "KUBE_BIN=$KUBE_BIN lacks ${lacking[*]}"
+if [[ -n ${KUBE_BIN:-} && -z $(missing "$KUBE_BIN" "${all[@]}") ]]; then
     echo "$KUBE_BIN"
+elif [[ -n ${KUBE_BIN:-} && $# == 0 ]]; then
+    mapfile -t lacking < <(missing "$KUBE_BIN" "${all[@]}")
+    die "KUBE_BIN=$KUBE_BIN lacks ${lacking[*]}"
 elif [[ -z $(missing "" "${all[@]}") ]]; then
-    dirname "$(command -v kube-apiserver)"
+    dirname "$(command -v "${all[0]}")"
 else
     need_go
     path=()
