@@ -180,6 +180,11 @@ impl Collector for VmsByPhase {
 mod tests {
     use std::time::Duration;
 
+    use coracle_api::vm::{Phase, PhaseTransition, VirtualMachineStatus};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+    use kube::runtime::reflector;
+
     use super::Metrics;
 
     #[test]
@@ -197,6 +202,38 @@ mod tests {
             "coracle_leader 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn each_metric_is_explained_in_the_guide() {
+        let guide = include_str!("../../../docs/operations.md");
+        let metrics = Metrics::default();
+        // Of each family one, or the family is not there.
+        metrics.leads(reflector::store().0);
+        metrics.wrote("create", "pods");
+        metrics.reconciled(Duration::ZERO, true);
+        let entered = PhaseTransition {
+            phase: Phase::Scheduling,
+            at: Time(Timestamp::UNIX_EPOCH),
+        };
+        let status = VirtualMachineStatus {
+            phase_transitions: vec![entered],
+            ..VirtualMachineStatus::default()
+        };
+        metrics.entered(None, &status);
+        let text = metrics.to_text();
+        let names = text.lines().filter_map(|line| {
+            let help = line.strip_prefix("# HELP ")?;
+            help.split(' ').next()
+        });
+        let names: Vec<&str> = names.collect();
+        assert!(names.len() >= 6, "{names:?}");
+        for name in names {
+            assert!(
+                guide.contains(&format!("| `{name}")),
+                "docs/operations.md does not explain the metric {name}: add it to the table there"
+            );
         }
     }
 }

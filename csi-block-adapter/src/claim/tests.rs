@@ -284,7 +284,8 @@ fn each_refusal_says_what_and_how_to_mend_it() {
 }
 
 #[test]
-fn a_refusal_s_word_is_the_same_in_json_and_in_text() {
+fn a_refusal_s_word_is_the_same_in_json_and_in_text_and_in_the_guide() {
+    let guide = include_str!("../../../docs/operations.md");
     for reason in [
         RefusalReason::ClaimNotFound,
         RefusalReason::ClaimBeingDeleted,
@@ -299,6 +300,10 @@ fn a_refusal_s_word_is_the_same_in_json_and_in_text() {
         assert_eq!(
             serde_json::to_string(&reason).expect("serializes"),
             format!("\"{reason}\"")
+        );
+        assert!(
+            guide.contains(&format!("| `{reason}` |")),
+            "docs/operations.md has no row for the reason {reason}: add one"
         );
     }
 }

@@ -54,9 +54,12 @@ run_scheduler() {
 }
 
 # Coracle's controller as a program, with no right but those of its account.
+# A test may have left arguments for it.
 run_controller() {
+    local arguments=()
+    [[ ! -e $E2E/run/controller.arguments ]] || read -ra arguments <"$E2E/run/controller.arguments" || true
     export POD_NAMESPACE=coracle-system KUBECONFIG=$E2E/run/coracle.kubeconfig
-    exec coracle-controller --listen 127.0.0.1:8080
+    exec coracle-controller --listen 127.0.0.1:8080 "${arguments[@]}"
 }
 
 # The users of the cluster, each with a password of its own.

@@ -92,6 +92,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether the cluster was made for the tests.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// The node in our hands; `None`, after saying so, on a cluster that was
     /// here before.
     #[must_use]
@@ -134,15 +140,39 @@ impl Cluster {
             return Ok(None);
         };
         let start = || async {
+            self.granted().await?;
+            node.start(Component::Controller).await
+        };
+        STARTED.get_or_try_init(start).await?;
+        Ok(Some(node))
+    }
+
+    /// Whether the rights that Coracle is installed with are granted: always on
+    /// our own cluster. On one that exists they are left as they are; says so
+    /// when there are none.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn granted(&self) -> anyhow::Result<bool> {
+        static GRANTED: OnceCell<()> = OnceCell::const_new();
+        if self.own.is_none() {
+            let role = ["get", "clusterrole", "coracle-controller"];
+            let installed = self.kubectl.call(&role).await?.ok;
+            if !installed {
+                skip("Coracle is not installed on this cluster");
+            }
+            return Ok(installed);
+        }
+        let grant = || async {
             for file in ["device-plugin/namespace.yaml", "controller/rbac.yaml"] {
                 let file = repository().join("deploy").join(file);
                 let file = file.display().to_string();
                 self.kubectl.run(&["apply", "-f", &file]).await?;
             }
-            node.start(Component::Controller).await
+            anyhow::Ok(())
         };
-        STARTED.get_or_try_init(start).await?;
-        Ok(Some(node))
+        GRANTED.get_or_try_init(grant).await?;
+        Ok(true)
     }
 
     /// For a test that lets others run beside it.

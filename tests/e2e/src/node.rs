@@ -6,6 +6,8 @@ use anyhow::{Context, ensure};
 use coracle_api::names::RESOURCE_KVM;
 use k8s_openapi::api::core::v1::Node as Object;
 use kube::Api;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, repository};
@@ -15,6 +17,8 @@ use crate::wait::wait_for;
 pub const KVM_COUNT: u32 = 1000;
 /// The first node, which is there all the time.
 pub(crate) const FIRST: &str = "node1";
+/// Where the controller listens when it is a program of the node.
+const CONTROLLER: &str = "127.0.0.1:8080";
 
 /// A program of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,30 @@ impl Node {
         script("component.sh", &[action, component.name(), &self.name]).await
     }
 
+    /// Arguments for the controller when it is started next, until what is
+    /// returned is dropped.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn controller_arguments(&self, arguments: &str) -> anyhow::Result<Arguments> {
+        let file = self.dir.join("run/controller.arguments");
+        std::fs::write(&file, arguments)?;
+        Ok(Arguments { file })
+    }
+
+    /// What the controller, as a program of the node, counts.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn controller_metrics(&self) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(CONTROLLER).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        ensure!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+        Ok(answer)
+    }
+
     /// Gives an image of the node another name.
     ///
     /// # Errors
@@ -173,6 +201,18 @@ pub(crate) async fn script(name: &str, arguments: &[&str]) -> anyhow::Result<()>
         String::from_utf8_lossy(&ended.stderr)
     );
     Ok(())
+}
+
+/// Arguments that a program is started with; no more once this is dropped.
+#[must_use]
+pub struct Arguments {
+    file: PathBuf,
+}
+
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
 }
 
 /// How many slots of KVM a node offers; `None` when it never offered any.

@@ -3,9 +3,12 @@
 mod controller;
 mod definition;
 mod device_plugin;
+mod documents;
 mod faults;
 mod kubectl_plugin;
 mod outages;
 mod refused;
+mod rights;
 mod two_nodes;
 mod vm_pod;
+mod writes;

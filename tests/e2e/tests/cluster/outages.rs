@@ -1,11 +1,16 @@
 //! Who can be away while a guest runs: the controller, the kubelet,
 //! containerd, the API server. And what takes the node away: a drain.
 
+use anyhow::Context;
 use coracle_api::vm::Phase;
 use coracle_e2e::{
-    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, VmPod, goes_on, vm_object,
+    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, VmPod, documents, goes_on,
+    vm_object, wait_for,
 };
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Api;
+use kube::api::EvictParams;
 use serde_json::json;
 
 struct Running {
@@ -185,4 +190,59 @@ async fn a_drain_shuts_the_guest_down_and_it_is_back_after() -> anyhow::Result<(
     drop(drained);
     running.vm.runs(2).await?;
     Ok(())
+}
+
+/// What docs/operations.md advises, as it stands there: the budget's selector
+/// is for a VM called `web`.
+#[tokio::test]
+async fn the_documented_budget_keeps_evictions_from_a_vm_and_a_stop_needs_none()
+-> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(running) = Running::new(&cluster).await? else {
+        return Ok(());
+    };
+    let mut objects = Vec::new();
+    for block in documents::yaml_blocks("docs/operations.md")? {
+        objects.extend(block.objects()?);
+    }
+    let budget = objects
+        .into_iter()
+        .find(|object| object["kind"] == "PodDisruptionBudget");
+    let mut budget = budget.context("the guide shows a budget")?;
+    budget["metadata"]["namespace"] = json!(running.namespace.name);
+    cluster.kubectl.apply(&budget).await?;
+    let budgets: Api<PodDisruptionBudget> = running.namespace.api();
+    wait_for(&budgets, "web", "knows its pod", |budget| {
+        let status = budget.and_then(|budget: &PodDisruptionBudget| budget.status.as_ref());
+        status.is_some_and(|status| {
+            status.current_healthy == Some(1) && status.expected_pods == Some(1)
+        })
+    })
+    .await?;
+    let pods = running.namespace.pods();
+    let refused = pods.evict(&running.pod.name, &EvictParams::default()).await;
+    let refused = refused
+        .err()
+        .context("the budget lets the pod be evicted")?;
+    let said = refused.to_string();
+    assert!(said.contains("disruption budget"), "{said}");
+    running.goes_on().await?;
+    // As a drain of its node would do, and is told what it lacks.
+    let drain = [
+        "drain",
+        running.node.name(),
+        "--dry-run=server",
+        "--pod-selector=coracle.dev/vm",
+    ];
+    let told = cluster.kubectl.call(&drain).await?;
+    assert!(
+        !told.ok && told.stderr.contains("--delete-emptydir-data"),
+        "{told:?}"
+    );
+
+    running.vm.run_policy("Halted").await?;
+    running.pod.gone().await
 }
