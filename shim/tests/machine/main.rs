@@ -10,3 +10,4 @@ mod faults;
 mod life;
 mod refusals;
 mod requests;
+mod sizes;
