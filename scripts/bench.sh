@@ -44,7 +44,7 @@ INIT
 
 scripts/build-images.sh
 timed "Building the programs to measure with" \
-    cargo build --release -p coracle -p coracle-device-plugin -p coracle-benches
+    cargo build --release -p coracle -p coracle-device-plugin -p coracle-block -p coracle-benches
 timed "Preparing the guest" make_guest
 tests/guests/build.sh "$guest/boot-sectors" >/dev/null
 
@@ -53,6 +53,7 @@ say "Measuring (this takes some minutes; leave the machine alone)"
 exec unshare --pid --fork --mount-proc bash -c '"$@" & wait $!' bench \
     target/release/coracle-bench \
     --pod-programs target/x86_64-unknown-linux-gnu/image \
+    --block target/release/coracle-block \
     --coracle target/release/coracle \
     --images "$cache/images" \
     --guest "$guest" \

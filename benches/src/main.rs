@@ -11,6 +11,7 @@ mod bare;
 mod boot;
 mod guest;
 mod host;
+mod import;
 mod line;
 mod memory;
 mod pods;
@@ -37,6 +38,9 @@ struct Args {
     /// run
     #[arg(long, value_name = "DIR")]
     pod_programs: PathBuf,
+    /// The coracle-block program; without it no import is measured
+    #[arg(long, value_name = "PATH")]
+    block: Option<PathBuf>,
     /// The coracle program; without it nothing is measured in a pod
     #[arg(long, value_name = "PATH")]
     coracle: Option<PathBuf>,
@@ -82,6 +86,8 @@ enum What {
     Pod,
     /// From the shim's start to the first guest instruction
     Start,
+    /// Putting an image onto a block device
+    Import,
     /// Memory and idle wakeups of the shim and the device plugin
     Memory,
     /// Sizes of programs and images
@@ -120,6 +126,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if let Some(coracle) = args.coracle.as_deref().filter(|_| wanted(What::Pod)) {
         pods::measure(coracle, &setup, &linux, args.pod_pairs, &mut results)?;
+    }
+    if let Some(block) = args.block.as_deref().filter(|_| wanted(What::Import)) {
+        import::measure(block, args.pairs, &mut results)?;
     }
     results.load_after = host::load()?;
     table::print(&results)?;

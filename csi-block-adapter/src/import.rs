@@ -24,6 +24,7 @@ mod local;
 mod origin;
 mod progress;
 pub mod qcow2;
+mod record;
 mod registry;
 mod sink;
 pub mod source;
@@ -31,7 +32,7 @@ mod target;
 
 use std::{
     fs,
-    io::{self, Read, Write as _},
+    io::{self, Read},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::PathBuf,
     sync::Arc,
@@ -346,29 +347,9 @@ impl Import<'_> {
             sha256,
         };
         let record = self.request.record.as_ref();
-        target.finish(|| record.map_or(Ok(()), |path| write_record(path, &outcome)))?;
+        target.finish(|| record.map_or(Ok(()), |path| record::write(path, &outcome)))?;
         Ok(outcome)
     }
-}
-
-/// Says that the disk is filled, but for its first sector: as long as that one
-/// is missing, the record does not count.
-fn write_record(path: &PathBuf, outcome: &Outcome) -> Result<(), ImportError> {
-    let write = || {
-        let text = serde_json::to_string(outcome).map_err(io::Error::other)?;
-        let mut file = fs::File::create(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        parent.map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
-    };
-    write().map_err(|source| ImportError::Target {
-        target: path.display().to_string(),
-        doing: "write the record",
-        source,
-    })
 }
 
 fn qcow2_header(head: &[u8]) -> Result<Option<Header>, ImportError> {

@@ -6,12 +6,10 @@
 //! server that gives other bytes than it was asked for is not believed.
 //! Credentials go to the host they were given for alone, and into no message.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+mod download;
+mod error;
+
+use std::{sync::Arc, thread, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ureq::{
@@ -20,109 +18,13 @@ use ureq::{
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
+pub(crate) use self::download::Download;
+pub use self::error::FetchError;
+use self::error::transient;
 use super::source::Url;
 
 /// A server that says nothing for so long is not there any more.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Why a file does not come.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The server answers with a refusal.
-    #[error("{url}: the server answers {status}{}", hint(*status))]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// No answer, after every attempt.
-    #[error("{url}: no answer after {attempts} attempts: {why}")]
-    Unreachable {
-        /// What was asked for.
-        url: String,
-        /// How often.
-        attempts: u32,
-        /// The last failure.
-        why: String,
-    },
-    /// The server's certificate is not one to trust.
-    #[error("{url}: {why}: give the server's authority with --ca-file")]
-    Certificate {
-        /// What was asked for.
-        url: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The file with the authorities is not one.
-    #[error("{path} has no certificate in it")]
-    Authorities {
-        /// The file.
-        path: String,
-    },
-    /// The file is another one now.
-    #[error("{url}: the file changed on the server while it was read")]
-    Changed {
-        /// What was asked for.
-        url: String,
-    },
-    /// The connection was cut, and the rest cannot be asked for safely.
-    #[error(
-        "{url}: the connection was cut after {bytes} bytes, and the server gives neither ETag nor \
-         Last-Modified to go on with the same file"
-    )]
-    CannotResume {
-        /// What was asked for.
-        url: String,
-        /// How far it came.
-        bytes: u64,
-    },
-    /// The server sent another part than it was asked for.
-    #[error("{url}: the server was asked for the bytes from {wanted} on and sent {sent}")]
-    WrongRange {
-        /// What was asked for.
-        url: String,
-        /// The first byte.
-        wanted: u64,
-        /// What it said.
-        sent: String,
-    },
-    /// An answer that the protocol does not allow.
-    #[error("{url}: {what}")]
-    Protocol {
-        /// What was asked for.
-        url: String,
-        /// What is wrong with the answer.
-        what: String,
-    },
-}
-
-impl FetchError {
-    /// Whether trying again is of no use.
-    #[must_use]
-    pub fn permanent(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => !transient(*status),
-            Self::Unreachable { .. } | Self::Changed { .. } | Self::CannotResume { .. } => false,
-            Self::Certificate { .. }
-            | Self::Authorities { .. }
-            | Self::WrongRange { .. }
-            | Self::Protocol { .. } => true,
-        }
-    }
-}
-
-fn transient(status: u16) -> bool {
-    status >= 500 || status == 408 || status == 425 || status == 429
-}
-
-fn hint(status: u16) -> &'static str {
-    match status {
-        401 | 403 => " (not allowed: are credentials missing?)",
-        404 | 410 => " (no such file)",
-        _ => "",
-    }
-}
 
 /// How often and how patiently a server is asked.
 #[derive(Clone, Copy, Debug)]
@@ -350,167 +252,9 @@ fn percent_decode(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A file that is being read.
-pub(crate) struct Download {
-    client: Client,
-    url: Url,
-    headers: Vec<(&'static str, String)>,
-    pub(crate) size: Option<u64>,
-    validator: Option<String>,
-    /// The caller knows what the bytes must be.
-    checked: bool,
-    position: u64,
-    /// Attempts since the last byte.
-    idle: u32,
-    body: Option<BodyReader<'static>>,
-}
-
-impl Download {
-    /// The caller checks a sum of all bytes: after a cut the rest may be asked
-    /// for although the server says nothing that identifies the file.
-    pub(crate) fn trust_content(&mut self) {
-        self.checked = true;
-    }
-
-    /// Asks for the rest.
-    fn resume(&mut self) -> Result<BodyReader<'static>, FetchError> {
-        let url = || self.url.to_string();
-        if self.validator.is_none() && !self.checked {
-            return Err(FetchError::CannotResume {
-                url: url(),
-                bytes: self.position,
-            });
-        }
-        let mut headers = self.headers.clone();
-        headers.push(("Range", format!("bytes={}-", self.position)));
-        headers.extend(
-            self.validator
-                .clone()
-                .map(|validator| ("If-Range", validator)),
-        );
-        let response = self.client.get(&self.url, &headers)?;
-        let now = validator(response.headers());
-        let same = now == self.validator && now.is_some() || self.checked;
-        if now != self.validator && !self.checked {
-            return Err(FetchError::Changed { url: url() });
-        }
-        match response.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                let sent = response.headers().get("content-range");
-                let sent = sent
-                    .and_then(|value| value.to_str().ok())
-                    .unwrap_or("nothing");
-                if range(sent) == Some((self.position, self.size)) {
-                    return Ok(reader(response));
-                }
-                Err(FetchError::WrongRange {
-                    url: url(),
-                    wanted: self.position,
-                    sent: sent.chars().take(80).collect(),
-                })
-            }
-            // No ranges here, but the same file: what is known is skipped.
-            StatusCode::OK if same && length(&response) == self.size => {
-                let mut body = reader(response);
-                let skipped = io::copy(&mut (&mut body).take(self.position), &mut io::sink());
-                match skipped {
-                    Ok(skipped) if skipped == self.position => Ok(body),
-                    _ => Err(unreachable(url(), "the connection was cut again".into())),
-                }
-            }
-            StatusCode::OK
-            | StatusCode::PRECONDITION_FAILED
-            | StatusCode::RANGE_NOT_SATISFIABLE => Err(FetchError::Changed { url: url() }),
-            status => Err(FetchError::Status {
-                url: url(),
-                status: status.as_u16(),
-            }),
-        }
-    }
-}
-
-/// First byte and size in `bytes 5-9/10`; a size of `*` is not known.
-fn range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let size = match size {
-        "*" => None,
-        size => Some(size.parse().ok()?),
-    };
-    (first <= last && size.is_none_or(|size| last + 1 == size)).then_some((first, size))
-}
-
-impl Read for Download {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if self.size == Some(self.position) || bytes.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let mut body = match self.body.take() {
-                Some(body) => body,
-                None => match self.resume() {
-                    Ok(body) => body,
-                    Err(error) if error.permanent() || self.idle >= self.client.retry.attempts => {
-                        return Err(io::Error::other(error));
-                    }
-                    Err(error @ (FetchError::Changed { .. } | FetchError::CannotResume { .. })) => {
-                        return Err(io::Error::other(error));
-                    }
-                    Err(_) => {
-                        self.idle += 1;
-                        thread::sleep(self.client.retry.pause(self.idle));
-                        continue;
-                    }
-                },
-            };
-            match body.read(bytes) {
-                Ok(0) if self.size.is_none() => return Ok(0),
-                Ok(read) if read > 0 => {
-                    self.position += read as u64;
-                    self.idle = 0;
-                    self.body = Some(body);
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.body = Some(body);
-                }
-                // Ended early, or failed.
-                _ if self.idle < self.client.retry.attempts => {
-                    self.idle += 1;
-                    thread::sleep(self.client.retry.pause(self.idle - 1));
-                }
-                _ => {
-                    let error = FetchError::Unreachable {
-                        url: self.url.to_string(),
-                        attempts: self.idle,
-                        why: "the connection is cut again and again".into(),
-                    };
-                    return Err(io::Error::other(error));
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_range_says_first_byte_and_size() {
-        assert_eq!(range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(range("bytes 5-9/*"), Some((5, None)));
-        for wrong in [
-            "",
-            "bytes 5-9",
-            "bytes 9-5/10",
-            "bytes 5-8/10",
-            "items 5-9/10",
-        ] {
-            assert_eq!(range(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn credentials_are_decoded_and_pauses_grow_to_their_limit() {
