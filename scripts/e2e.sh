@@ -49,7 +49,7 @@ busybox_image() {
     local dir=$1
     mkdir -p "$dir/root/bin"
     cp "$(command -v busybox)" "$dir/root/bin/busybox"
-    for applet in sh sleep cat ls id stat dd; do ln -s busybox "$dir/root/bin/$applet"; done
+    for applet in sh sleep cat ls id stat dd env; do ln -s busybox "$dir/root/bin/$applet"; done
     tar -C "$dir/root" --owner=0 --group=0 -cf "$dir/layer.tar" bin
     jq -n --arg layer "sha256:$(sha256sum "$dir/layer.tar" | cut -d' ' -f1)" '{
         architecture: "amd64", os: "linux", config: {Env: ["PATH=/bin"]},

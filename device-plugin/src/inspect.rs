@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use coracle_api::names::RESOURCE_KVM;
 use coracle_kvm_probe::{Level, probe};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::check::{CheckError, Checked, chain, node, numbers};
 use crate::config::{Config, Grant};
 use crate::grant;
-use crate::holdings::Holdings;
+use crate::holdings::{Holdings, InUse};
 use crate::listing::{Entry, Health, Key, Node};
 use crate::resource::{Kind, Resource};
 use crate::settings::Settings;
@@ -128,7 +129,7 @@ pub fn inspect(config: &Config) -> Inspection {
         }
     };
     let inventory = survey(config, &settings, false).inventory;
-    for listing in inventory.offer(&Holdings::default()) {
+    for listing in inventory.offer(&nothing_held(config)) {
         resources.push(resource(config, &listing.resource, &listing.entries));
     }
     let grant = match &config.grant {
@@ -143,6 +144,15 @@ pub fn inspect(config: &Config) -> Inspection {
         resources,
         missing,
     }
+}
+
+/// What the plugin would offer before anything is given out.
+fn nothing_held(config: &Config) -> Holdings {
+    let mut holdings = Holdings::default();
+    if config.pod_resources.is_some() {
+        holdings.observe(&InUse::new(), Instant::now(), |_, _| None);
+    }
+    holdings
 }
 
 fn kvm(config: &Config) -> InspectedResource {

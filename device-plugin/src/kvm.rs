@@ -95,7 +95,9 @@ impl Keeper {
         }
         // After that, because who gets the place mounts the socket's directory.
         // Before the prober is asked, because without its place it never comes.
-        self.show(&self.place, 1, present(&seen));
+        if self.link.is_some() {
+            self.show(&self.place, 1, present(&seen));
+        }
         let answer = match (&seen, &mut self.link) {
             (Seen::Closed, Some(link)) => link.ask(self.config.level).await,
             _ => Answer::Absent,

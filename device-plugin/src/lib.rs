@@ -1,18 +1,22 @@
-//! The device plugin: advertises `/dev/kvm` to the kubelet as
-//! `coracle.dev/kvm`, and gives every container that requests it a node that
-//! works for any user (device plugin v1beta1, kubelet 1.26 to 1.37).
+//! The device plugin: advertises a node's devices to the kubelet, and gives
+//! every container that requests one a node that works for any user (device
+//! plugin v1beta1, kubelet 1.26 to 1.37).
 //!
 //! Kubelets before 1.26 dial plugins with the socket's path as the HTTP/2
 //! `:authority`. The HTTP/2 library under this server refuses that with
 //! `PROTOCOL_ERROR`, so 1.26 is the oldest kubelet it can serve.
 //!
 //! ```text
-//!             ┌─ events ─┐  (one inotify instance)
-//!             ▼          ▼
-//!   check ─ health ─► registrar ─► session ─► kubelet
-//!  (probe)  (watch)   (when)       (one registration: socket, server, streams)
-//!             ▲
-//!  prober ─ verdict   (whose word counts)
+//!  uevent, events (one netlink socket, one inotify instance)
+//!      │ wake
+//!      ▼
+//!    kvm ───────────────────────────────┐
+//!    (check: a guest runs; verdict:     │ a listing      registrar ─► session ─► kubelet
+//!     whose word counts)                ├─ each resource (when)        (one registration:
+//!    stock ─────────────────────────────┘                               socket, server)
+//!    (survey: settings + host ─► inventory ─► offer)         service ◄── allocation,
+//!      ▲ usage: what is in use                               preference: pure
+//!      └──────────── ledger: who holds what ◄───────────────────┘
 //! ```
 //!
 //! In a cluster the plugin runs in a container that was given no device, and
@@ -20,11 +24,12 @@
 //! requests the one slot of `coracle.dev/kvm-probe`, gets the device as a VM
 //! does, and reports to the plugin ([`prober`]).
 //!
-//! What it guarantees: a device is healthy only while a guest can run on it;
-//! an unknown or unhealthy device is never handed out; the kubelet may go and
-//! come as it likes. What it must never do: change a device of the host, exit
-//! because the kubelet is away, do I/O in `Allocate`, or talk to the API
-//! server.
+//! What it guarantees: KVM is healthy only while a guest can run on it, any
+//! other device while its driver, group and node are right; an unknown or
+//! unhealthy device is never handed out, and what one container may have alone
+//! never to two; the kubelet may go and come as it likes. What it must never
+//! do: change a device of the host, exit because the kubelet is away, do I/O
+//! in `Allocate`, or talk to the API server.
 
 mod allocation;
 pub mod args;

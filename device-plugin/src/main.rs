@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -71,6 +72,8 @@ fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
         .enable_all()
         .max_blocking_threads(2)
         .thread_stack_size(512 << 10)
+        // They are needed every ten seconds at most.
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {

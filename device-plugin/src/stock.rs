@@ -129,6 +129,7 @@ impl Stock {
             .survey(tried.unwrap_or_else(|| self.settings.clone()))
             .await;
         let Some(found) = found else {
+            self.text = None;
             return;
         };
         match settings {

@@ -2,17 +2,15 @@
 //! kubelet.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_device_plugin::{Config, Grant, Roots};
-use coracle_kubelet::{Allocation, Device, Kubelet, KubeletError, Options};
-use coracle_kvm_probe::Level;
-use tempfile::TempDir;
+use coracle_kubelet::{Device, Kubelet, KubeletError};
 use tokio::time::{sleep, timeout};
 
 use crate::kit::{LIMIT, Plugin, numbers_and_mode};
-use crate::tree::{Pci, Tree, Usb};
+use crate::machine::{Machine, allocated, healthy, poke, second};
+use crate::tree::{Pci, Usb};
 
 const GPU: &str = "example.com/gpu";
 const GPUS: &str = "- {name: example.com/gpu, compatibility: kubevirt, pci: [{vendor: 10de}]}\n";
@@ -20,118 +18,6 @@ const KEY: &str = "example.com/key";
 const KEYS: &str = "- {name: example.com/key, usb: [{vendor: 1050}]}\n";
 const SERIAL: &str = "example.com/serial";
 const SERIALS: &str = "- {name: example.com/serial, chardev: [{glob: /dev/ttyS*, count: 2}]}\n";
-
-/// A node with devices of its own, and the plugin's configuration for it.
-struct Machine {
-    tree: Tree,
-    dir: TempDir,
-}
-
-impl Machine {
-    fn new() -> Option<Self> {
-        let tree = Tree::new()?;
-        let dir = tempfile::tempdir().expect("a directory");
-        Some(Self { tree, dir })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            kubelet_dir: self.path("device-plugins"),
-            roots: Roots {
-                dev: self.tree.dev(),
-                sys: self.tree.sys(),
-            },
-            kvm: None,
-            kvm_count: 0,
-            counts: [0; 3],
-            level: Level::Open,
-            grant: Grant::Node {
-                dir: self.path("nodes"),
-            },
-            pod_resources: Some(self.path("pod-resources.sock")),
-            file: Some(self.path("config.yaml")),
-            prober: None,
-        }
-    }
-
-    /// Writes the file as an editor does.
-    fn write(&self, resources: &[&str]) {
-        let new = self.path("config.new");
-        fs::write(&new, format!("resources:\n{}", resources.concat())).expect("writes");
-        fs::rename(new, self.path("config.yaml")).expect("renames");
-    }
-
-    async fn kubelet(&self) -> Kubelet {
-        let options = Options {
-            pod_resources: Some(self.path("pod-resources.sock")),
-            ..Options::default()
-        };
-        Kubelet::serve(&self.path("device-plugins"), options)
-            .await
-            .expect("serves")
-    }
-}
-
-impl Machine {
-    /// Keeps the second function from guests in some way, or mends it.
-    fn breaks(&self, how: &str, broken: bool) {
-        let (address, other) = ("0000:02:00.0", "0000:02:00.1");
-        match how {
-            "driver" => self
-                .tree
-                .bind(address, Some(if broken { "nouveau" } else { "vfio-pci" })),
-            "group" if broken => self.tree.pci(&Pci {
-                id: (0x1022, 1),
-                driver: Some("snd_hda_intel"),
-                ..second(other)
-            }),
-            "group" => self.tree.unplug_pci(other),
-            "silent" => self.tree.silence(address, broken),
-            _ if broken => self.tree.unplug_pci(address),
-            _ => self.tree.pci(&second(address)),
-        }
-        poke();
-    }
-}
-
-/// Lets the kernel say that a device came, as it would of one in the tree.
-/// Where that is not allowed, the plugin looks after a while.
-fn poke() {
-    let _ = fs::write("/sys/class/mem/null/uevent", "add");
-}
-
-/// Waits until the healthy devices of a resource are these.
-async fn healthy(kubelet: &Kubelet, resource: &str, wanted: &[&str]) {
-    let is = |devices: &[Device]| {
-        let healthy = devices.iter().filter(|device| device.healthy);
-        healthy
-            .map(|device| device.id.as_str())
-            .eq(wanted.iter().copied())
-    };
-    if let Err(error) = kubelet.wait_for(resource, is, LIMIT).await {
-        panic!(
-            "{resource}: {wanted:?}: {error}: {:?}",
-            kubelet.devices(resource)
-        );
-    }
-}
-
-async fn allocated(kubelet: &Kubelet, resource: &str, count: usize) -> Allocation {
-    kubelet.allocate(resource, count).await.expect("allocates")
-}
-
-fn second(address: &str) -> Pci<'_> {
-    Pci {
-        address,
-        group: Some(8),
-        numa: 1,
-        ..Pci::default()
-    }
-}
 
 #[tokio::test]
 async fn a_function_follows_its_driver_and_a_container_gets_its_group() {

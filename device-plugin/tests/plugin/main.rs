@@ -5,6 +5,7 @@ mod binary;
 mod device;
 mod devices;
 mod kit;
+mod machine;
 mod prober;
 mod registration;
 mod tree;

@@ -133,7 +133,13 @@ run_proxy() {
 }
 
 # At the level that a nested KVM reaches, which runs boot sectors but no kernel.
-run_device_plugin() { exec coracle-device-plugin run --kvm-probe run; }
+# Further devices are what a test writes into devices.yaml.
+run_device_plugin() {
+    local file=$E2E/$1/devices.yaml
+    [[ -e $file ]] || echo 'resources: []' >"$file"
+    exec coracle-device-plugin run --kvm-probe run --config "$file" \
+        --pod-resources /var/lib/kubelet/pod-resources/kubelet.sock
+}
 
 ctr_of() { in_node "$1" ctr --address /run/containerd/containerd.sock --namespace k8s.io "${@:2}"; }
 

@@ -160,9 +160,17 @@ impl Node {
     /// # Errors
     /// When it does not.
     pub async fn allocatable_is(&self, count: u32) -> anyhow::Result<()> {
-        let what = format!("allocatable {RESOURCE_KVM} is {count}");
+        self.offers(RESOURCE_KVM, count).await
+    }
+
+    /// Waits until the node offers so much of a resource.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn offers(&self, resource: &str, count: u32) -> anyhow::Result<()> {
+        let what = format!("allocatable {resource} is {count}");
         wait_for(&self.api(), &self.name, &what, |node| {
-            node.is_some_and(|node| allocatable(node) == Some(count))
+            node.is_some_and(|node| allocatable(node, resource) == Some(count))
         })
         .await?;
         Ok(())
@@ -203,22 +211,10 @@ pub(crate) async fn script(name: &str, arguments: &[&str]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Arguments that a program is started with; no more once this is dropped.
-#[must_use]
-pub struct Arguments {
-    file: PathBuf,
-}
-
-impl Drop for Arguments {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
-
-/// How many slots of KVM a node offers; `None` when it never offered any.
-fn allocatable(node: &Object) -> Option<u32> {
+/// How much of a resource a node offers; `None` when it never offered any.
+fn allocatable(node: &Object, resource: &str) -> Option<u32> {
     let all = node.status.as_ref()?.allocatable.as_ref()?;
-    let text = all.get(RESOURCE_KVM)?.0.as_str();
+    let text = all.get(resource)?.0.as_str();
     match text.strip_suffix('k') {
         Some(thousands) => Some(thousands.parse::<u32>().ok()? * 1000),
         None => text.parse().ok(),

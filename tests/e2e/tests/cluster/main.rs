@@ -3,6 +3,7 @@
 mod controller;
 mod definition;
 mod device_plugin;
+mod devices;
 mod documents;
 mod faults;
 mod kubectl_plugin;
