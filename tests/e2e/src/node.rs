@@ -211,6 +211,18 @@ pub(crate) async fn script(name: &str, arguments: &[&str]) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Arguments that a program is started with; no more once this is dropped.
+#[must_use]
+pub struct Arguments {
+    file: PathBuf,
+}
+
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
 /// How much of a resource a node offers; `None` when it never offered any.
 fn allocatable(node: &Object, resource: &str) -> Option<u32> {
     let all = node.status.as_ref()?.allocatable.as_ref()?;
