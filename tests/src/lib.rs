@@ -9,7 +9,7 @@
 
 mod disk;
 mod guest;
-mod journal;
+mod logbook;
 mod manifest;
 mod node;
 mod procfs;
@@ -19,7 +19,7 @@ mod wait;
 
 pub use disk::{LoopDisk, Pattern};
 pub use guest::guest;
-pub use journal::{Journal, JournalError};
+pub use logbook::{Logbook, LogbookError};
 pub use manifest::{Manifest, disk, vm};
 pub use node::Node;
 pub use procfs::{Process, processes};

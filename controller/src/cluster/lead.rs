@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -131,8 +132,26 @@ fn looks(
         .watches_stream(classes, |_| None::<ObjectRef<VirtualMachine>>)
         .watches_stream(drivers, |_| None::<ObjectRef<VirtualMachine>>)
         .watches_stream(pod_stream, move |pod| for_pods.after_pod(&pod))
+        .trigger_backoff(NoPause)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, retry, ctx.clone())
+}
+
+/// How long all watches pause because one has failed: each has a pause of its
+/// own, and after an outage of the API server, in which all of them fail several
+/// times, pauses of the whole would add up to minutes.
+struct NoPause;
+
+impl Iterator for NoPause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+impl Backoff for NoPause {
+    fn reset(&mut self) {}
 }
 
 /// A watch over objects of the cluster's storage; `keep` takes in what it sees.

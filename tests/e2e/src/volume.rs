@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
 use coracle_api::names::DISK_GID;
-use coracle_tests::{Journal, LoopDisk, guest};
+use coracle_tests::{Logbook, LoopDisk, guest};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -147,22 +147,22 @@ impl BlockVolume {
         Ok(volume)
     }
 
-    /// How far the guest `journal` is on it, that may write meanwhile.
+    /// How far the guest `logbook` is on it, that may write meanwhile.
     ///
     /// # Errors
     /// When the device cannot be read.
-    pub fn glance(&self) -> anyhow::Result<Journal> {
-        Ok(Journal::glance(&self.disk.read()?)?)
+    pub fn glance(&self) -> anyhow::Result<Logbook> {
+        Ok(Logbook::glance(&self.disk.read()?)?)
     }
 
-    /// Waits until this many more records are in the journal, and returns it.
+    /// Waits until this many more records are in the logbook, and returns it.
     ///
     /// # Errors
     /// When nobody writes them.
-    pub async fn advances(&self, records: u32) -> anyhow::Result<Journal> {
+    pub async fn advances(&self, records: u32) -> anyhow::Result<Logbook> {
         let goal = self.glance()?.newest + records;
         until(&format!("record {goal} is written"), async || {
-            Ok(Some(self.glance()?).filter(|journal| journal.newest >= goal))
+            Ok(Some(self.glance()?).filter(|logbook| logbook.newest >= goal))
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! One disk, two VMs: only where both say so.
 
-use coracle_tests::{Journal, JournalError, Node, Run, disk, vm};
+use coracle_tests::{Logbook, LogbookError, Node, Run, disk, vm};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -90,11 +90,11 @@ fn two_vms_share_a_disk_that_both_call_shareable() -> anyhow::Result<()> {
 /// What tests of the cluster rely on: two writers of one disk do not go
 /// unnoticed.
 #[test]
-fn a_guest_with_a_journal_notices_another_that_boots_from_its_disk() -> anyhow::Result<()> {
+fn a_guest_with_a_logbook_notices_another_that_boots_from_its_disk() -> anyhow::Result<()> {
     let Some(node) = Node::new()? else {
         return Ok(());
     };
-    let root = node.guest_disk("journal")?;
+    let root = node.guest_disk("logbook")?;
     let volumes = [("root", root.path())];
     let fields = json!({"bootOrder": 1, "claim": {"name": "root"}, "shareable": true});
     let manifest = |name: &str| {
@@ -112,7 +112,7 @@ fn a_guest_with_a_journal_notices_another_that_boots_from_its_disk() -> anyhow::
         run.signal(Signal::SIGINT)?;
         run.finish()?;
     }
-    let journal = Journal::read(&root.read()?);
-    assert_eq!(journal, Err(JournalError::NotAlone));
+    let logbook = Logbook::read(&root.read()?);
+    assert_eq!(logbook, Err(LogbookError::NotAlone));
     node.expect_clean()
 }

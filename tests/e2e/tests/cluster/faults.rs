@@ -14,7 +14,7 @@ use coracle_e2e::{
     BlockVolume, Cluster, Component, KVM_COUNT, Machine, Namespace, Node, VmPod, goes_on, until,
     vm_object,
 };
-use coracle_tests::{Journal, say};
+use coracle_tests::{Logbook, say};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -117,7 +117,7 @@ async fn everything_runs(node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest that keeps a journal.
+/// A guest that keeps a logbook.
 struct Guest {
     disk: BlockVolume,
     vm: Machine,
@@ -133,7 +133,7 @@ impl Guest {
         name: &str,
         accelerator: &str,
     ) -> anyhow::Result<Self> {
-        let disk = BlockVolume::new(node, namespace, name, "journal").await?;
+        let disk = BlockVolume::new(node, namespace, name, "logbook").await?;
         let fields = json!({
             "accelerator": accelerator,
             "disks": [{"name": "root", "bootOrder": 1, "claim": {"name": name}}],
@@ -160,16 +160,16 @@ impl Guest {
         let halted = self.vm.phase_is(Phase::Stopped).await?;
         let last = halted.last_termination.map(|last| last.reason);
         assert_eq!(last.as_deref(), Some("Stopped"));
-        let journal = Journal::read(&self.disk.disk.read()?)?;
-        assert_eq!(journal.boots, 1, "it booted again");
-        Ok(journal.newest)
+        let logbook = Logbook::read(&self.disk.disk.read()?)?;
+        assert_eq!(logbook.boots, 1, "it booted again");
+        Ok(logbook.newest)
     }
 }
 
 async fn all_advance(guests: &[Guest], records: u32) -> anyhow::Result<()> {
     for guest in guests {
-        let journal = guest.disk.advances(records).await?;
-        assert_eq!(journal.boots, 1, "it booted again");
+        let logbook = guest.disk.advances(records).await?;
+        assert_eq!(logbook.boots, 1, "it booted again");
     }
     Ok(())
 }
@@ -209,6 +209,8 @@ async fn random_faults_around_them_do_not_touch_the_guests() -> anyhow::Result<(
         let fault = Fault::random(&mut dice);
         say(&format!("{:3} s: {fault:?}", start.elapsed().as_secs()));
         let happened = fault.happen(&guests, &node).await;
+        // Other tests come after a failed one, too.
+        everything_runs(&node).await?;
         happened.with_context(|| format!("{SEED}={seed}: {fault:?}"))?;
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The disk of these guests can be used from both nodes, and it is shareable:
 //! the shim does not hold it, so nothing but the controller keeps two guests
-//! apart. The guests would notice each other, and their journal would show it.
+//! apart. The guests would notice each other, and their logbook would show it.
 
 use coracle_api::names::{ANNOTATION_RESTART, RESOURCE_KVM};
 use coracle_api::vm::{ConditionType, Phase};
@@ -11,12 +11,12 @@ use coracle_e2e::{
     BlockVolume, Cluster, Component, KVM_COUNT, Machine, Namespace, Node, Reach, SecondNode, VmPod,
     condition, goes_on, place, vm_object,
 };
-use coracle_tests::Journal;
+use coracle_tests::Logbook;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-/// More than two seconds' worth, and less than the journal remembers.
+/// More than two seconds' worth, and less than the logbook remembers.
 const MANY: u32 = 40;
 
 /// A guest that runs on the second node, and may run on the first.
@@ -41,7 +41,7 @@ impl Placed {
         };
         let namespace = Namespace::new(cluster).await?;
         let reach = Reach::Both(&first, second.node());
-        let disk = BlockVolume::reaching(reach, &namespace, "root", "journal").await?;
+        let disk = BlockVolume::reaching(reach, &namespace, "root", "logbook").await?;
         second.place(&namespace, second.node()).await?;
         let mut all = vec![second.toleration()];
         all.extend_from_slice(tolerations);
@@ -82,8 +82,8 @@ impl Placed {
 
     /// The guest of this boot goes on writing.
     async fn writes(&self, boots: u32) -> anyhow::Result<()> {
-        let journal = self.disk.advances(MANY).await?;
-        assert_eq!(journal.boots, boots);
+        let logbook = self.disk.advances(MANY).await?;
+        assert_eq!(logbook.boots, boots);
         Ok(())
     }
 
@@ -96,8 +96,8 @@ impl Placed {
         assert_eq!(there.as_deref(), Some(node.name()));
         self.writes(2).await?;
         self.vm.delete(&pod).await?;
-        let journal = Journal::read(&self.disk.disk.read()?)?;
-        assert_eq!(journal.boots, 2);
+        let logbook = Logbook::read(&self.disk.disk.read()?)?;
+        assert_eq!(logbook.boots, 2);
         Ok(())
     }
 }
@@ -173,7 +173,7 @@ async fn a_guest_runs_on_while_its_node_is_cut_off_and_after() -> anyhow::Result
     placed.writes(1).await?;
     placed.is_alone().await?;
     placed.vm.delete(&placed.pod).await?;
-    assert_eq!(Journal::read(&placed.disk.disk.read()?)?.boots, 1);
+    assert_eq!(Logbook::read(&placed.disk.disk.read()?)?.boots, 1);
     Ok(())
 }
 

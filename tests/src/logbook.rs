@@ -1,4 +1,4 @@
-//! The journal that the guest `journal` keeps on its disk.
+//! The logbook that the guest `logbook` keeps on its disk.
 //!
 //! | Sector | What |
 //! |---|---|
@@ -19,22 +19,22 @@ const BOOTS: usize = 1;
 const STRAY: usize = 2;
 const RING: usize = 64;
 const RECORDS: u32 = 256;
-const MAGIC: u32 = u32::from_le_bytes(*b"JRNL");
+const MAGIC: u32 = u32::from_le_bytes(*b"LOGB");
 
-/// A journal in which every record is right.
+/// A logbook in which every record is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Journal {
+pub struct Logbook {
     /// How many times a guest has booted.
     pub boots: u32,
     /// The number of the newest record; 0 when there is none.
     pub newest: u32,
 }
 
-/// What is wrong with a journal.
+/// What is wrong with a logbook.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum JournalError {
-    /// The disk is no journal's.
-    #[error("the disk has {found} bytes and a journal needs {}", (RING + RECORDS as usize) * SECTOR)]
+pub enum LogbookError {
+    /// The disk is no logbook's.
+    #[error("the disk has {found} bytes and a logbook needs {}", (RING + RECORDS as usize) * SECTOR)]
     Short {
         /// Its size.
         found: usize,
@@ -70,30 +70,30 @@ struct Record {
     boot: u32,
 }
 
-impl Journal {
+impl Logbook {
     /// Checks every sector of a disk that nobody writes to.
     ///
     /// # Errors
     /// When one is not as the guests left it.
-    pub fn read(disk: &[u8]) -> Result<Self, JournalError> {
-        let journal = Self::glance(disk)?;
+    pub fn read(disk: &[u8]) -> Result<Self, LogbookError> {
+        let logbook = Self::glance(disk)?;
         if sector(disk, STRAY).iter().any(|byte| *byte != 0) {
-            return Err(JournalError::NotAlone);
+            return Err(LogbookError::NotAlone);
         }
-        let oldest = journal.newest.saturating_sub(RECORDS - 1).max(1);
+        let oldest = logbook.newest.saturating_sub(RECORDS - 1).max(1);
         let mut before = 0;
-        for number in oldest..=journal.newest {
+        for number in oldest..=logbook.newest {
             let place = sector(disk, slot(number));
             let found = Record::read(place);
             let Some(record) = found.filter(|record| record.number == number) else {
-                return Err(JournalError::Lost {
+                return Err(LogbookError::Lost {
                     number,
                     found: found.map(|record| record.number),
                     boot: found.map(|record| record.boot),
                 });
             };
-            if record.boot < before || record.boot > journal.boots {
-                return Err(JournalError::Interleaved {
+            if record.boot < before || record.boot > logbook.boots {
+                return Err(LogbookError::Interleaved {
                     number,
                     boot: record.boot,
                     before,
@@ -101,17 +101,17 @@ impl Journal {
             }
             before = record.boot;
         }
-        Ok(journal)
+        Ok(logbook)
     }
 
     /// How far it is, of a disk that may be written to meanwhile.
     ///
     /// # Errors
-    /// When the disk is too small for a journal.
-    pub fn glance(disk: &[u8]) -> Result<Self, JournalError> {
+    /// When the disk is too small for a logbook.
+    pub fn glance(disk: &[u8]) -> Result<Self, LogbookError> {
         let end = slot(RECORDS - 1) + 1;
         if disk.len() < end * SECTOR {
-            return Err(JournalError::Short { found: disk.len() });
+            return Err(LogbookError::Short { found: disk.len() });
         }
         let records = (RING..end).filter_map(|place| Record::read(sector(disk, place)));
         Ok(Self {
@@ -181,28 +181,28 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_many_rounds_and_boots_is_right() {
+    fn a_logbook_of_many_rounds_and_boots_is_right() {
         let disk = disk(2, records(1..=900, 1).chain(records(901..=1000, 2)));
-        let found = Journal::read(&disk);
+        let found = Logbook::read(&disk);
         assert_eq!(
             found,
-            Ok(Journal {
+            Ok(Logbook {
                 boots: 2,
                 newest: 1000
             })
         );
-        assert_eq!(Journal::glance(&disk), found);
+        assert_eq!(Logbook::glance(&disk), found);
     }
 
     #[test]
-    fn an_empty_disk_is_an_empty_journal() {
-        let empty = Journal {
+    fn an_empty_disk_is_an_empty_logbook() {
+        let empty = Logbook {
             boots: 0,
             newest: 0,
         };
-        assert_eq!(Journal::read(&disk(0, [])), Ok(empty));
-        let short = Err(JournalError::Short { found: 512 });
-        assert_eq!(Journal::read(&[0; 512]), short);
+        assert_eq!(Logbook::read(&disk(0, [])), Ok(empty));
+        let short = Err(LogbookError::Short { found: 512 });
+        assert_eq!(Logbook::read(&[0; 512]), short);
     }
 
     #[test]
@@ -211,38 +211,38 @@ mod tests {
         let old = disk(1, records(1..=900, 1));
         let place = slot(950) * SECTOR..(slot(950) + 1) * SECTOR;
         kept[place.clone()].copy_from_slice(&old[place]);
-        let lost = JournalError::Lost {
+        let lost = LogbookError::Lost {
             number: 950,
             found: Some(694),
             boot: Some(1),
         };
-        assert_eq!(Journal::read(&kept), Err(lost));
+        assert_eq!(Logbook::read(&kept), Err(lost));
     }
 
     #[test]
     fn a_single_wrong_byte_shows() {
         let mut disk = disk(1, records(1..=200, 1));
         disk[slot(7) * SECTOR + 300] ^= 1;
-        let lost = JournalError::Lost {
+        let lost = LogbookError::Lost {
             number: 7,
             found: None,
             boot: None,
         };
-        assert_eq!(Journal::read(&disk), Err(lost));
+        assert_eq!(Logbook::read(&disk), Err(lost));
     }
 
     #[test]
     fn a_writer_that_another_has_followed_shows() {
         let late = Record { number: 3, boot: 1 };
         let mixed = disk(2, [ONE, Record { number: 2, boot: 2 }, late]);
-        let interleaved = JournalError::Interleaved {
+        let interleaved = LogbookError::Interleaved {
             number: 3,
             boot: 1,
             before: 2,
         };
-        assert_eq!(Journal::read(&mixed), Err(interleaved));
+        assert_eq!(Logbook::read(&mixed), Err(interleaved));
         let mut marked = disk(1, [ONE]);
         marked[STRAY * SECTOR] = 2;
-        assert_eq!(Journal::read(&marked), Err(JournalError::NotAlone));
+        assert_eq!(Logbook::read(&marked), Err(LogbookError::NotAlone));
     }
 }
