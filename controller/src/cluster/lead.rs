@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use coracle_api::names::GROUP;
 use coracle_api::vm::VirtualMachine;
 use coracle_block::claim::{ClassFacts, DriverFacts, VolumeFacts};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -26,6 +27,8 @@ use super::http::Readiness;
 use super::reconcile::{ReconcileError, reconcile};
 use super::storage::Storage;
 
+/// How many objects are listed at once.
+const PAGE: u32 = 100;
 /// How many VMs are looked at side by side.
 const CONCURRENCY: u16 = 16;
 /// How long the last looks may take after a stop was asked for.
@@ -85,7 +88,7 @@ fn looks(
     stop: CancellationToken,
 ) -> impl Stream<Item = Result<(ObjectRef<VirtualMachine>, Action), LookError>> + use<> {
     let client = &ctx.term.client;
-    let config = watcher::Config::default();
+    let config = watched();
     let (vms_ctx, claims_ctx, pods_ctx) = (ctx.clone(), ctx.clone(), ctx.clone());
     let vm_stream = watcher(Api::<VirtualMachine>::all(client.clone()), config.clone())
         .default_backoff()
@@ -98,7 +101,7 @@ fn looks(
         config.clone(),
     )
     .default_backoff()
-    .modify(trim)
+    .modify(trim_claim)
     .reflect(claims_writer)
     .map(move |event| listed(event, &claims_ctx.claims_listed))
     .touched_objects();
@@ -163,7 +166,7 @@ where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let (client, ctx) = (ctx.term.client.clone(), ctx.clone());
-    watcher(Api::<K>::all(client), watcher::Config::default())
+    watcher(Api::<K>::all(client), watched())
         .default_backoff()
         .map(move |event| {
             if let Ok(event) = &event {
@@ -228,10 +231,33 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// How everything is watched: listed in small pages, because the largest one
+/// decides how much memory the controller needs at most.
+fn watched() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 /// What nobody reads is not kept.
 fn trim<K: ResourceExt>(object: &mut K) {
-    object.managed_fields_mut().clear();
-    object
-        .annotations_mut()
-        .remove("kubectl.kubernetes.io/last-applied-configuration");
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    metadata.finalizers = None;
+    let ours = |key: &str| key.split('/').next() == Some(GROUP);
+    for map in [&mut metadata.annotations, &mut metadata.labels] {
+        let kept = map.take().map(|mut map| {
+            map.retain(|key, _| ours(key));
+            map
+        });
+        *map = kept.filter(|map| !map.is_empty());
+    }
+}
+
+/// The same, and what of a claim only its storage driver reads.
+fn trim_claim(claim: &mut PersistentVolumeClaim) {
+    trim(claim);
+    if let Some(spec) = &mut claim.spec {
+        spec.data_source = None;
+        spec.data_source_ref = None;
+        spec.selector = None;
+    }
 }

@@ -44,6 +44,12 @@ impl Program {
         Self { child, address }
     }
 
+    /// Its process.
+    #[allow(dead_code, reason = "what measures it needs it")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// The body of an answer.
     pub(crate) async fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).await.expect("it listens");

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::config::AuthInfo;
@@ -24,7 +25,7 @@ pub(crate) struct Server {
     dir: PathBuf,
     // Held for its standard input: when that closes, however this process
     // ends, the script kills what it started.
-    _keeper: Child,
+    keeper: Mutex<Child>,
 }
 
 /// Starts both programs, says so, and kills them once standard input closes,
@@ -97,8 +98,16 @@ impl Server {
         Ok(Self {
             url: format!("https://127.0.0.1:{port}"),
             dir,
-            _keeper: keeper,
+            keeper: Mutex::new(keeper),
         })
+    }
+
+    /// Ends it before this process does.
+    #[allow(dead_code, reason = "the tests share one to their end")]
+    pub(crate) fn stop(&self) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(keeper.stdin.take());
+        let _ = keeper.wait();
     }
 
     /// A client; it belongs to the runtime it is made in.
