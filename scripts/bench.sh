@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# bench.sh [coracle-bench's options]: measures Coracle beside bare qemu. What
+# bench.sh [coracle-bench's options]: measures Coracle beside bare qemu, and,
+# without options, the controller with 1,000 and 10,000 VMs first. "bench.sh
+# controller COUNT…" measures only the controller, with so many. What
 # it needs is fetched and built first; both sides then run in one process
 # namespace whose first process reaps at once (a machine's own may take its
 # time, and every end of a process would seem slow).
@@ -42,6 +44,27 @@ INIT
     rm -rf "$work"
 }
 
+# The controller, on a real API server.
+measure_controller() {
+    local programs bin program
+    programs=$(scripts/kubernetes.sh)
+    bin=$(mktemp -d)
+    for program in etcd kube-apiserver; do
+        ln -s "$(PATH=$programs:$PATH command -v "$program")" "$bin/$program"
+    done
+    timed "Building the controller to measure" \
+        cargo bench --locked --quiet -p coracle-controller --bench scale --no-run
+    say "Measuring the controller with $* VMs (minutes)"
+    KUBE_BIN=$bin cargo bench --locked --quiet -p coracle-controller --bench scale -- "$@"
+    rm -r "$bin"
+}
+
+if [[ ${1:-} == controller ]]; then
+    shift
+    measure_controller "$@"
+    exit
+fi
+(($#)) || measure_controller 1000 10000
 scripts/build-images.sh
 timed "Building the programs to measure with" \
     cargo build --release -p coracle -p coracle-device-plugin -p coracle-block -p coracle-benches

@@ -32,6 +32,10 @@ fn parse<T: DeserializeOwned>(word: &str) -> Option<T> {
 
 /// What to do about the way in which a VM ended.
 #[must_use]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table with a row for each reason, which the compiler keeps complete"
+)]
 pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
     use TerminationReason as R;
     Some(match reason {
