@@ -53,6 +53,18 @@ pub enum AllocateError {
     },
 }
 
+impl AllocateError {
+    /// The reason in one word, as the metrics have it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::UnknownDevice { .. } => "unknown_device",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::InUse { .. } => "in_use",
+            Self::Nothing { .. } => "no_device",
+        }
+    }
+}
+
 impl From<AllocateError> for tonic::Status {
     fn from(error: AllocateError) -> Self {
         let code = match &error {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -105,6 +106,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "probe_dir",
           value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub prober_grace: u32,
+    /// Serve /metrics, /healthz and /readyz here, 0.0.0.0:8080 say
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogArgs,
@@ -219,6 +223,7 @@ impl From<RunArgs> for Config {
             kvm_probe,
             probe_dir,
             prober_grace,
+            listen,
             log: _,
         } = args;
         Self {
@@ -241,6 +246,7 @@ impl From<RunArgs> for Config {
                 dir,
                 grace: Duration::from_secs(prober_grace.into()),
             }),
+            listen,
         }
     }
 }
@@ -297,6 +303,7 @@ mod tests {
             (&["--kvm-count=-1"], "0..=50000"),
             (&["--tun-count", "50001"], "0..=50000"),
             (&["--prober-grace", "1"], "--probe-dir"),
+            (&["--listen", "8080"], "--listen"),
         ] {
             let error = parse(words).expect_err("bad").to_string();
             assert!(error.contains(part), "{error}");

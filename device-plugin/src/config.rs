@@ -1,5 +1,6 @@
 //! What the plugin is to do, from the command line or from `coracle run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Who runs guests on KVM where the plugin itself may not open it.
     pub prober: Option<Reports>,
+    /// Where metrics and the kubelet's probes of the plugin are served.
+    pub listen: Option<SocketAddr>,
 }
 
 /// How a prober reports.

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::check::{chain, check, node};
 use crate::config::Config;
 use crate::listing::{Entry, Health, Listing, Node, Receiver, Sender, channel, publish};
+use crate::metrics::{By, Metrics};
 use crate::prober::Link;
 use crate::resource::Resource;
 use crate::verdict::{Answer, Basis, Judge, Judgement, Seen};
@@ -38,11 +39,12 @@ pub(crate) struct Keeper {
     changed: Arc<Notify>,
     link: Option<Link>,
     judge: Judge,
+    metrics: Arc<Metrics>,
     basis: Option<Basis>,
 }
 
 impl Keeper {
-    pub(crate) fn new(config: Arc<Config>, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, changed: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
         let grace = config.prober.as_ref().map_or(Duration::ZERO, |p| p.grace);
         Self {
             kvm: (Arc::new(Resource::kvm(&config)), channel()),
@@ -50,6 +52,7 @@ impl Keeper {
             changed,
             link: config.prober.clone().map(Link::new),
             judge: Judge::new(grace),
+            metrics,
             basis: None,
             config,
         }
@@ -89,7 +92,12 @@ impl Keeper {
     }
 
     async fn look(&mut self) -> Judgement {
+        let begun = Instant::now();
         let seen = see(self.config.clone()).await;
+        if seen != Seen::Closed {
+            let passed = seen == Seen::Usable;
+            self.metrics.probe(By::Plugin, passed, begun.elapsed());
+        }
         if let Some(link) = &mut self.link {
             link.listen().await;
         }
@@ -98,10 +106,15 @@ impl Keeper {
         if self.link.is_some() {
             self.show(&self.place, 1, present(&seen));
         }
+        let asked = Instant::now();
         let answer = match (&seen, &mut self.link) {
             (Seen::Closed, Some(link)) => link.ask(self.config.level).await,
             _ => Answer::Absent,
         };
+        if answer != Answer::Absent {
+            let passed = answer == Answer::Passed;
+            self.metrics.probe(By::Prober, passed, asked.elapsed());
+        }
         let judged = self.judge.judge(seen, answer, Instant::now());
         if self.basis.replace(judged.basis) != Some(judged.basis) {
             explain(judged.basis, &self.config);

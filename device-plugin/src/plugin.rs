@@ -14,9 +14,11 @@ use crate::check::KVM_NODE;
 use crate::config::Config;
 use crate::events::{self, Wanted, Watched};
 use crate::grant;
+use crate::http;
 use crate::kvm::Keeper;
 use crate::ledger::Ledger;
 use crate::listing::Receiver;
+use crate::metrics::Metrics;
 use crate::registrar::Registrar;
 use crate::resource::Resource;
 use crate::stock::{Added, Stock};
@@ -94,6 +96,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 struct Plugin {
     config: Arc<Config>,
     ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
     files: mpsc::UnboundedSender<Watched>,
     wanted: Option<mpsc::UnboundedReceiver<Watched>>,
     tasks: JoinSet<Ended>,
@@ -106,6 +109,7 @@ impl Plugin {
         Self {
             config: Arc::new(config),
             ledger: Arc::default(),
+            metrics: Arc::default(),
             files,
             wanted: Some(wanted),
             tasks: JoinSet::new(),
@@ -118,7 +122,15 @@ impl Plugin {
         let devices = Arc::new(Notify::new());
         let (sender, added) = mpsc::unbounded_channel();
         let config = self.config.clone();
-        let stock = Stock::new(config.clone(), self.ledger.clone(), devices.clone(), sender);
+        let shared = (self.ledger.clone(), self.metrics.clone());
+        let stock = Stock::new(config.clone(), shared, devices.clone(), sender);
+        if let Some(address) = config.listen {
+            self.task(http::serve(
+                address,
+                self.metrics.clone(),
+                self.stop.clone(),
+            ));
+        }
         if let Some(file) = &config.file {
             self.watch(Watched::contents(file, &devices));
         }
@@ -146,7 +158,7 @@ impl Plugin {
         if let Some(reports) = &config.prober {
             self.watch(Watched::file(&reports.socket(), &device));
         }
-        let keeper = Keeper::new(config, device);
+        let keeper = Keeper::new(config, device, self.metrics.clone());
         for (resource, listing) in keeper.resources() {
             self.register(resource, listing);
         }
@@ -164,6 +176,7 @@ impl Plugin {
             resource,
             listing,
             ledger: self.ledger.clone(),
+            metrics: self.metrics.clone(),
             kubelet,
             own,
         };

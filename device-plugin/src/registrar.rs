@@ -25,6 +25,7 @@ use crate::check::chain;
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Receiver};
+use crate::metrics::Metrics;
 use crate::resource::Resource;
 use crate::session::{Session, SessionError};
 use crate::socket::SocketId;
@@ -45,6 +46,7 @@ pub(crate) struct Registrar {
     pub(crate) resource: Arc<Resource>,
     pub(crate) listing: Receiver,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Something happened at kubelet.sock.
     pub(crate) kubelet: Arc<Notify>,
     /// Something happened at our socket.
@@ -54,7 +56,15 @@ pub(crate) struct Registrar {
 impl Registrar {
     /// Registers, again and again, until it is stopped or the resource is
     /// gone; then closes the registration in order.
-    pub(crate) async fn keep(mut self, stop: CancellationToken) {
+    pub(crate) async fn keep(self, stop: CancellationToken) {
+        let (name, listing) = (self.resource.name.clone(), self.listing.clone());
+        let metrics = self.metrics.clone();
+        metrics.begin(&name, listing.clone());
+        self.until_gone(stop).await;
+        metrics.end(&name, &listing);
+    }
+
+    async fn until_gone(mut self, stop: CancellationToken) {
         // A list without a verdict would make the kubelet turn pods away that
         // had the device before the plugin restarted.
         let known = self.listing.wait_for(Option::is_some);
@@ -94,6 +104,7 @@ impl Registrar {
                     if ended.is_none() && !stop.is_cancelled() {
                         farewell(&session).await;
                     }
+                    self.metrics.unregistered(&self.resource.name);
                     session.close().await;
                     match ended {
                         None => break,
@@ -107,6 +118,8 @@ impl Registrar {
                 }
                 Err(error) => error,
             };
+            self.metrics
+                .registration(&self.resource.name, Err(failed.label()));
             warn!(
                 resource = self.resource.name,
                 error = chain(&failed),
@@ -147,7 +160,8 @@ impl Registrar {
 
     async fn serve(&self) -> Result<Session, SessionError> {
         let (config, resource) = (self.config.clone(), self.resource.clone());
-        Session::serve(config, resource, self.listing.clone(), self.ledger.clone()).await
+        let shared = (self.ledger.clone(), self.metrics.clone());
+        Session::serve(config, resource, self.listing.clone(), shared).await
     }
 
     /// Registers with the kubelet, and says why the registration has ended
@@ -162,6 +176,7 @@ impl Registrar {
             registered = session.register(&socket) => registered?,
             why = self.replaced(session, kubelet) => return Ok(why),
         }
+        self.metrics.registration(&self.resource.name, Ok(kubelet));
         info!(
             resource = self.resource.name,
             count = self

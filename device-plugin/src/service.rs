@@ -19,10 +19,11 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::allocation::{Granted, allocate};
+use crate::allocation::{AllocateError, Granted, allocate};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::listing::{Entry, Health, Listing, Receiver};
+use crate::metrics::Metrics;
 use crate::preference::prefer;
 use crate::resource::{GrantedMount, Resource};
 
@@ -33,6 +34,7 @@ pub(crate) struct Service {
     pub(crate) resource: Arc<Resource>,
     pub(crate) listing: Receiver,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) metrics: Arc<Metrics>,
     /// How many streams the kubelet follows.
     pub(crate) streams: watch::Sender<usize>,
     /// Ends the streams.
@@ -117,6 +119,8 @@ impl DevicePlugin for Service {
             now,
         );
         drop(holdings);
+        let result = granted.as_ref().err().map_or("ok", AllocateError::label);
+        self.metrics.allocation(&self.resource.name, result);
         let container_responses = granted?.into_iter().map(Into::into).collect();
         if listing.is_exclusive() {
             self.ledger.changed.notify_one();

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::grant::remove_if_there;
 use crate::ledger::Ledger;
 use crate::listing::Receiver;
+use crate::metrics::Metrics;
 use crate::resource::Resource;
 use crate::service::{Service, options};
 use crate::socket::SocketId;
@@ -54,6 +55,20 @@ pub(crate) enum SessionError {
     Refused { source: Box<tonic::Status> },
 }
 
+impl SessionError {
+    /// The reason in one word, as the metrics have it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Listen { .. } => "not_listening",
+            Self::Occupied { .. } => "occupied",
+            Self::Dial { .. } => "not_dialled",
+            Self::Unanswered { .. } => "unanswered",
+            Self::OwnServer { .. } => "own_server",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
 /// A server on the plugin's socket. Dropping it removes the socket and stops
 /// the server without waiting.
 pub(crate) struct Session {
@@ -71,7 +86,7 @@ impl Session {
         config: Arc<Config>,
         resource: Arc<Resource>,
         listing: Receiver,
-        ledger: Arc<Ledger>,
+        (ledger, metrics): (Arc<Ledger>, Arc<Metrics>),
     ) -> Result<Self, SessionError> {
         let socket = config.socket(&resource.name);
         let failed = |source| SessionError::Listen {
@@ -96,6 +111,7 @@ impl Session {
             resource: resource.clone(),
             listing,
             ledger,
+            metrics,
             streams: sender,
             stop: stop.clone(),
         };

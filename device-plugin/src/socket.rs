@@ -14,6 +14,15 @@ pub(crate) struct SocketId {
 }
 
 impl SocketId {
+    /// When it was made, in seconds since 1970.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "microseconds of this century are exact"
+    )]
+    pub(crate) fn made(self) -> f64 {
+        self.made.0 as f64 + self.made.1 as f64 / 1e9
+    }
+
     /// The socket at the path, if there is one.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let there = fs::symlink_metadata(path).ok()?;

@@ -30,6 +30,7 @@ use crate::grant::withdraw;
 use crate::host::directories;
 use crate::ledger::Ledger;
 use crate::listing::{Listing, Receiver, Sender, channel, publish};
+use crate::metrics::Metrics;
 use crate::resource::{BUILTINS, Resource};
 use crate::settings::Settings;
 use crate::usage::in_use;
@@ -51,6 +52,7 @@ pub(crate) type Added = (Arc<Resource>, Receiver);
 pub(crate) struct Stock {
     config: Arc<Config>,
     ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
     /// Something happened to a device or to the file.
     wake: Arc<Notify>,
     added: mpsc::UnboundedSender<Added>,
@@ -68,7 +70,7 @@ pub(crate) struct Stock {
 impl Stock {
     pub(crate) fn new(
         config: Arc<Config>,
-        ledger: Arc<Ledger>,
+        (ledger, metrics): (Arc<Ledger>, Arc<Metrics>),
         wake: Arc<Notify>,
         added: mpsc::UnboundedSender<Added>,
     ) -> Self {
@@ -76,6 +78,7 @@ impl Stock {
         Self {
             config,
             ledger,
+            metrics,
             wake,
             added,
             directories,
@@ -135,6 +138,7 @@ impl Stock {
         match settings {
             Some(settings) if self.text_is_first() || self.is_clean(&found) => {
                 info!(resources = settings.resources.len(), "configuration read");
+                self.metrics.configuration(true);
                 self.settings = settings;
                 self.last = found;
             }
@@ -187,6 +191,7 @@ impl Stock {
             Err(error) => {
                 let kept = self.settings.resources.len();
                 error!(%error, kept_resources = kept, "the configuration is not used");
+                self.metrics.configuration(false);
                 None
             }
         }
@@ -205,6 +210,7 @@ impl Stock {
             return true;
         };
         error!(%reason, "the configuration is not used");
+        self.metrics.configuration(false);
         false
     }
 

@@ -1,6 +1,7 @@
 //! The program itself.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use coracle_device_plugin::Inspection;
 use coracle_kubelet::Options;
@@ -12,11 +13,26 @@ use crate::kit::{Node, RESOURCE, all_healthy, none_healthy};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coracle-device-plugin");
 
 /// The running program; killed with the test.
-struct Program(Child);
+pub(crate) struct Program(Child);
 
 impl Program {
     fn start(node: &Node) -> Self {
-        let child = Command::new(PROGRAM)
+        let spawned = Self::command(node).spawn();
+        Self(spawned.expect("starts"))
+    }
+
+    /// One whose log can be read; with further arguments.
+    pub(crate) fn told(node: &Node, arguments: &[&str]) -> (Self, Lines<BufReader<ChildStderr>>) {
+        let mut command = Self::command(node);
+        command.args(arguments).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        let log = child.stderr.take().expect("piped");
+        (Self(child), BufReader::new(log).lines())
+    }
+
+    fn command(node: &Node) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
             .arg("--kubelet-dir")
             .arg(node.kubelet_dir())
             .arg("--node-dir")
@@ -34,10 +50,8 @@ impl Program {
                 "--vhost-net-count=0",
                 "--vhost-vsock-count=0",
             ])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("starts");
-        Self(child)
+            .stdin(Stdio::null());
+        command
     }
 
     fn signal(&self, signal: Signal) {

@@ -6,6 +6,7 @@ mod device;
 mod devices;
 mod kit;
 mod machine;
+mod metrics;
 mod prober;
 mod registration;
 mod tree;
