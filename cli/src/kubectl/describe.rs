@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use coracle_api::vm::VirtualMachine;
+use coracle_block::claim::Explanation;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use kube::Api;
 use kube::api::ListParams;
@@ -16,6 +17,7 @@ use crate::console::show;
 mod advice;
 mod disks;
 mod machine;
+mod storage;
 mod text;
 
 /// Everything that is shown.
@@ -25,6 +27,8 @@ struct Facts {
     pod: Option<Pod>,
     /// The claims that the VM names; `None` for one that is not there.
     claims: BTreeMap<String, Option<PersistentVolumeClaim>>,
+    /// Of the claims, as far as everything behind them may be read.
+    explanations: Vec<Explanation>,
     /// Of the VM and of its pod, the oldest first.
     events: Vec<Event>,
     /// What could not be read.
@@ -37,6 +41,7 @@ pub(super) async fn describe(cluster: &Cluster, name: &str) -> Result<(), Plugin
     let mut hidden = Vec::new();
     let pod = pod(cluster, &vm, &mut hidden).await;
     let claims = claims(cluster, &vm, &mut hidden).await;
+    let explanations = explanations(cluster, &claims, &mut hidden).await;
     let mut events = events(cluster, name, &mut hidden).await;
     if let Some(pod) = vm
         .status
@@ -45,12 +50,14 @@ pub(super) async fn describe(cluster: &Cluster, name: &str) -> Result<(), Plugin
     {
         events.extend(self::events(cluster, pod, &mut hidden).await);
     }
+    hidden.sort();
     hidden.dedup();
     events.sort_by_key(text::time_of);
     let facts = Facts {
         vm,
         pod,
         claims,
+        explanations,
         events,
         hidden,
     };
@@ -80,16 +87,31 @@ async fn claims(
     let api: Api<PersistentVolumeClaim> = cluster.api();
     let mut claims = BTreeMap::new();
     for name in disks::claim_names(vm) {
-        match api.get_opt(name).await {
-            Ok(claim) => drop(claims.insert(name.to_owned(), claim)),
+        match api.get_opt(&name).await {
+            Ok(claim) => drop(claims.insert(name, claim)),
             Err(error) => {
                 let doing = Doing::new("get", "persistentvolumeclaims");
-                let doing = doing.within(&cluster.namespace).on(name);
+                let doing = doing.within(&cluster.namespace).on(&name);
                 hidden.push(doing.failed(error).to_string());
             }
         }
     }
     claims
+}
+
+async fn explanations(
+    cluster: &Cluster,
+    claims: &BTreeMap<String, Option<PersistentVolumeClaim>>,
+    hidden: &mut Vec<String>,
+) -> Vec<Explanation> {
+    let mut explanations = Vec::new();
+    for claim in claims.values().flatten() {
+        match storage::explanation(cluster, claim).await {
+            Ok(explanation) => explanations.push(explanation),
+            Err(error) => hidden.push(error.to_string()),
+        }
+    }
+    explanations
 }
 
 async fn events(cluster: &Cluster, name: &str, hidden: &mut Vec<String>) -> Vec<Event> {

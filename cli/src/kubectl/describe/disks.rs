@@ -6,12 +6,18 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use super::Facts;
 
 /// The claims that a VM names: its disks', then its kernel's.
-pub(super) fn claim_names(vm: &VirtualMachine) -> Vec<&str> {
-    let disks = vm.spec.disks.iter().filter_map(|disk| disk.claim.as_ref());
+pub(super) fn claim_names(vm: &VirtualMachine) -> Vec<String> {
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    let disks = vm
+        .spec
+        .disks
+        .iter()
+        .filter_map(|disk| disk.claim_name(name));
     let firmware = vm.spec.firmware.as_ref();
     let kernel = firmware.and_then(|firmware| firmware.kernel.as_ref());
-    let claims = disks.chain(kernel.map(|kernel| &kernel.claim));
-    claims.map(|claim| claim.name.as_str()).collect()
+    disks
+        .chain(kernel.map(|kernel| kernel.claim.name.clone()))
+        .collect()
 }
 
 /// A line for each disk.
@@ -36,8 +42,9 @@ pub(super) fn rows(facts: &Facts) -> Vec<Vec<String>> {
 
 fn row(disk: &Disk, facts: &Facts) -> Vec<String> {
     let dash = || "-".to_owned();
-    let [source, mode, size, state] = if let Some(source) = &disk.claim {
-        claim(&source.name, facts)
+    let vm = facts.vm.metadata.name.as_deref().unwrap_or_default();
+    let [source, mode, size, state] = if let Some(name) = disk.claim_name(vm) {
+        claim(&name, facts)
     } else if let Some(empty) = &disk.ephemeral {
         let state = "ends with the pod".to_owned();
         [

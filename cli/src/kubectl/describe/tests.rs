@@ -1,6 +1,7 @@
 //! What is shown of a VM that is well, of one that has crashed, and of one
 //! that was never looked at.
 
+use coracle_block::claim::{StorageFacts, Subject, explain};
 use serde_json::{Value, json};
 
 use super::*;
@@ -52,6 +53,13 @@ fn facts(vm: VirtualMachine, pod: Option<Pod>) -> Facts {
         vm,
         pod,
         claims: BTreeMap::from([("web-root".to_owned(), Some(claim()))]),
+        explanations: vec![explain(&Subject {
+            claim: &claim(),
+            storage: &StorageFacts::default(),
+            nodes: &[],
+            snapshot_classes: None,
+            holders: &[],
+        })],
         events: vec![event(
             "PodCreated",
             "VirtualMachine",
@@ -97,6 +105,7 @@ fn a_vm_whose_claim_is_missing_and_whose_events_are_hidden() {
     })));
     let facts = Facts {
         claims: BTreeMap::from([("web-root".to_owned(), None)]),
+        explanations: Vec::new(),
         events: Vec::new(),
         hidden: vec!["you may not list events in namespace \"shop\"".to_owned()],
         ..facts(vm, None)
@@ -110,4 +119,13 @@ fn a_vm_that_the_controller_has_not_seen() {
     let text = text::render(&facts, at("00:00:05"));
     assert!(text.contains("Phase:         unknown"), "{text}");
     assert!(text.contains("get deploy coracle-controller"), "{text}");
+}
+
+#[test]
+fn a_disk_with_a_claim_template_shows_the_claim_made_for_it() {
+    let mut vm = vm("web");
+    vm.spec.disks = of(json!([{"name": "root", "claimTemplate": {"size": "10Gi"}}]));
+    assert_eq!(disks::claim_names(&vm), ["web-root"]);
+    let text = text::render(&facts(vm, None), at("00:00:05"));
+    assert!(text.contains("root   claim web-root"), "{text}");
 }

@@ -35,6 +35,8 @@ pub(super) fn render(facts: &Facts, now: Timestamp) -> String {
         line("Last end", &termination(last, &status, now));
     }
     section(&mut text, "Disks", &disks::rows(facts));
+    let claims = facts.explanations.iter().map(ToString::to_string);
+    list(&mut text, "Claims", &claims.collect::<Vec<_>>());
     section(&mut text, "Interfaces", &interfaces(facts));
     list(&mut text, "Devices", &machine::devices(facts.pod.as_ref()));
     section(&mut text, "Conditions", &conditions(&status, now));
@@ -162,7 +164,7 @@ fn list(text: &mut String, name: &str, lines: &[String]) {
         return;
     }
     let _ = writeln!(text, "{name}:");
-    for line in lines {
+    for line in lines.iter().flat_map(|entry| entry.lines()) {
         let _ = writeln!(text, "  {line}");
     }
 }

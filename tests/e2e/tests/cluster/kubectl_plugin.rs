@@ -243,6 +243,7 @@ async fn after_a_crash_the_logs_and_the_advice_say_what_to_do() -> anyhow::Resul
         "exit code 1",
         "claim root",
         "Bound to",
+        "reaches the guest: the kubelet maps the device",
         "PodCreated",
         "read what came before with kubectl coracle logs --previous web",
     ] {
