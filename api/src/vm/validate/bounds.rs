@@ -71,6 +71,9 @@ fn check_list(schema: &JSONSchemaProps, items: &[Value], says: &mut impl FnMut(S
     if let Some(most) = schema.max_items.filter(|most| count > *most) {
         says(format!("too many: {count}, at most {most}"));
     }
+    if let Some(least) = schema.min_items.filter(|least| count < *least) {
+        says(format!("too few: {count}, at least {least}"));
+    }
     for key in schema.x_kubernetes_list_map_keys.iter().flatten() {
         let mut seen = BTreeSet::new();
         for name in items.iter().filter_map(|item| item.get(key)?.as_str()) {

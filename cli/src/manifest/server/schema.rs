@@ -108,6 +108,14 @@ impl Walk {
             let message = format!("{path}: Too many: {count}: must have at most {most} items");
             return self.says(node.at, message);
         }
+        if let Some(least) = schema["minItems"]
+            .as_u64()
+            .filter(|least| (count as u64) < *least)
+        {
+            let why = format!("should have at least {least} items");
+            let message = format!("{path}: Invalid value: {count}: {path} in body {why}");
+            self.says(node.at, message);
+        }
         for (index, item) in items.iter().enumerate() {
             self.node(&schema["items"], item, &format!("{path}[{index}]"));
         }

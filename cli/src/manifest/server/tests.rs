@@ -77,6 +77,12 @@ fn each_problem_has_the_servers_words_and_its_own_line() {
             "vm.yaml:10:13: spec.disks[0].queues: Invalid value: queues needs bus Virtio",
         ),
         (
+            "    claim: {name: web-root}",
+            "    claimTemplate: {size: 1Gi, accessModes: []}",
+            "vm.yaml:9:45: spec.disks[0].claimTemplate.accessModes: Invalid value: 0: \
+             spec.disks[0].claimTemplate.accessModes in body should have at least 1 items",
+        ),
+        (
             "  name: web",
             "  labels: {a: b}",
             "vm.yaml:4:3: metadata.name: Required value: name or generateName is required",
