@@ -4,7 +4,8 @@
 //!
 //! Kubelets before 1.26 dial plugins with the socket's path as the HTTP/2
 //! `:authority`. The HTTP/2 library under this server refuses that with
-//! `PROTOCOL_ERROR`, so 1.26 is the oldest kubelet it can serve.
+//! `PROTOCOL_ERROR`, so 1.26 is the oldest kubelet it can serve; the log says so
+//! where an older one calls.
 //!
 //! ```text
 //!  uevent, events (one netlink socket, one inotify instance)
@@ -35,6 +36,7 @@ mod allocation;
 pub mod args;
 mod check;
 mod config;
+mod contact;
 mod events;
 #[doc(hidden)]
 pub mod fuzz;

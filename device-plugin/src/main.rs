@@ -63,6 +63,8 @@ fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
     let events = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(log.log_level)
+        // A log that nobody reads any more is no reason to end.
+        .log_internal_errors(false)
         .with_target(false);
     match log.log_format {
         LogFormat::Text => events.with_ansi(false).init(),

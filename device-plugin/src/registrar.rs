@@ -188,7 +188,7 @@ impl Registrar {
         );
         Ok(tokio::select! {
             why = self.replaced(session, kubelet) => why,
-            why = unfollowed(session) => why,
+            why = unfollowed(session) => why?,
         })
     }
 
@@ -214,22 +214,30 @@ impl Registrar {
 
 /// Lets the kubelet hear that the list is empty: the streams end after that.
 async fn farewell(session: &Session) {
-    let mut streams = session.streams();
-    let _ = timeout(STREAM_GRACE, streams.wait_for(|count| *count == 0)).await;
+    let mut contact = session.contact();
+    let ended = contact.wait_for(|contact| contact.streams == 0);
+    let _ = timeout(STREAM_GRACE, ended).await;
 }
 
 /// Waits until the kubelet has followed no stream for a while.
-async fn unfollowed(session: &Session) -> &'static str {
-    let mut streams = session.streams();
+async fn unfollowed(session: &Session) -> Result<&'static str, SessionError> {
+    let mut contact = session.contact();
     loop {
-        let followed = timeout(STREAM_GRACE, streams.wait_for(|count| *count > 0))
-            .await
-            .is_ok_and(|waited| waited.is_ok());
-        if !followed {
-            return "the kubelet follows no stream";
+        let followed = timeout(
+            STREAM_GRACE,
+            contact.wait_for(|contact| contact.streams > 0),
+        )
+        .await
+        .is_ok_and(|waited| waited.is_ok());
+        if !followed && contact.borrow().is_unheard() {
+            return Err(SessionError::Unheard);
         }
-        if streams.wait_for(|count| *count == 0).await.is_err() {
-            return "the server is gone";
+        if !followed {
+            return Ok("the kubelet follows no stream");
+        }
+        let ended = contact.wait_for(|contact| contact.streams == 0).await;
+        if ended.is_err() {
+            return Ok("the server is gone");
         }
     }
 }

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::allocation::{AllocateError, Granted, allocate};
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::ledger::Ledger;
 use crate::listing::{Entry, Health, Listing, Receiver};
 use crate::metrics::Metrics;
@@ -35,8 +36,8 @@ pub(crate) struct Service {
     pub(crate) listing: Receiver,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
-    /// How many streams the kubelet follows.
-    pub(crate) streams: watch::Sender<usize>,
+    /// What the kubelet does.
+    pub(crate) contact: watch::Sender<Contact>,
     /// Ends the streams.
     pub(crate) stop: CancellationToken,
 }
@@ -66,6 +67,7 @@ impl DevicePlugin for Service {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<DevicePluginOptions>, Status> {
+        self.contact.send_modify(|contact| contact.calls += 1);
         Ok(Response::new(options(&self.resource)))
     }
 
@@ -74,7 +76,7 @@ impl DevicePlugin for Service {
             listings: WatchStream::new(self.listing.clone()),
             sent: None,
             stopped: Box::pin(self.stop.clone().cancelled_owned()),
-            _alive: Alive::new(&self.streams),
+            _alive: Alive::new(&self.contact),
         }))
     }
 
@@ -222,17 +224,21 @@ fn device(id: String, entry: &Entry) -> Device {
 }
 
 /// Counts a stream for as long as it lives.
-struct Alive(watch::Sender<usize>);
+struct Alive(watch::Sender<Contact>);
 
 impl Alive {
-    fn new(streams: &watch::Sender<usize>) -> Self {
-        streams.send_modify(|count| *count += 1);
-        Self(streams.clone())
+    fn new(contact: &watch::Sender<Contact>) -> Self {
+        contact.send_modify(|contact| {
+            contact.calls += 1;
+            contact.streams += 1;
+        });
+        Self(contact.clone())
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0
+            .send_modify(|contact| contact.streams = contact.streams.saturating_sub(1));
     }
 }

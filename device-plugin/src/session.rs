@@ -14,11 +14,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::grant::remove_if_there;
 use crate::ledger::Ledger;
 use crate::listing::Receiver;
@@ -53,6 +55,12 @@ pub(crate) enum SessionError {
     OwnServer { source: Box<tonic::Status> },
     #[error("the kubelet refused the registration: {}", source.message())]
     Refused { source: Box<tonic::Status> },
+    #[error(
+        "the kubelet's calls are refused before they reach the plugin: so it is with kubelets \
+         before 1.26, which send the path of a socket as HTTP/2 authority; this plugin needs \
+         Kubernetes 1.26 or newer on the node"
+    )]
+    Unheard,
 }
 
 impl SessionError {
@@ -65,6 +73,7 @@ impl SessionError {
             Self::Unanswered { .. } => "unanswered",
             Self::OwnServer { .. } => "own_server",
             Self::Refused { .. } => "refused",
+            Self::Unheard => "unheard",
         }
     }
 }
@@ -75,7 +84,7 @@ pub(crate) struct Session {
     resource: Arc<Resource>,
     socket: PathBuf,
     id: SocketId,
-    streams: watch::Receiver<usize>,
+    contact: watch::Receiver<Contact>,
     stop: CancellationToken,
     server: Option<JoinHandle<()>>,
 }
@@ -105,20 +114,24 @@ impl Session {
         let id = SocketId::of(&socket)
             .ok_or_else(|| failed(io::Error::new(io::ErrorKind::NotFound, "it is gone again")))?;
         let stop = CancellationToken::new();
-        let (sender, streams) = watch::channel(0);
+        let (sender, contact) = watch::channel(Contact::default());
+        let connections = sender.clone();
         let service = Service {
             config,
             resource: resource.clone(),
             listing,
             ledger,
             metrics,
-            streams: sender,
+            contact: sender.clone(),
             stop: stop.clone(),
         };
         let server = Server::builder()
             .add_service(DevicePluginServer::new(service))
             .serve_with_incoming_shutdown(
-                UnixListenerStream::new(listener),
+                UnixListenerStream::new(listener).map(move |connection| {
+                    connections.send_modify(|contact| contact.connections += 1);
+                    connection
+                }),
                 stop.clone().cancelled_owned(),
             );
         // Whether it still serves is seen on its socket and its streams.
@@ -127,11 +140,13 @@ impl Session {
             resource,
             socket: socket.clone(),
             id,
-            streams,
+            contact,
             stop,
             server: Some(server),
         };
         session.answers().await?;
+        // That was ourselves.
+        sender.send_replace(Contact::default());
         Ok(session)
     }
 
@@ -173,9 +188,9 @@ impl Session {
         SocketId::of(&self.socket) == Some(self.id)
     }
 
-    /// How many streams the kubelet follows.
-    pub(crate) fn streams(&self) -> watch::Receiver<usize> {
-        self.streams.clone()
+    /// What the kubelet does.
+    pub(crate) fn contact(&self) -> watch::Receiver<Contact> {
+        self.contact.clone()
     }
 
     /// Takes no more calls: ends the streams, and removes the socket unless it

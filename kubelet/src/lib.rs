@@ -10,6 +10,7 @@
 //! answered.
 
 mod accounts;
+mod authority;
 mod error;
 mod kubelet;
 mod options;

@@ -45,4 +45,8 @@ pub struct Faults {
     /// under the resource by then, as in kubelets up to 1.36
     /// (kubernetes/kubernetes#127803).
     pub stale_stream_disconnects: bool,
+    /// Plugins are called with the path of their socket as HTTP/2
+    /// `:authority`, and only after `Register` was answered, as by kubelets
+    /// before 1.26. No list is taken in.
+    pub path_as_authority: bool,
 }

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, async_trait};
 use tracing::{info, warn};
 
 use crate::accounts::Accounts;
+use crate::authority;
 use crate::error::KubeletError;
 use crate::options::Faults;
 use crate::plugin::Plugin;
@@ -73,6 +74,10 @@ impl Shared {
             return Err(KubeletError::EndpointName { endpoint });
         }
         let socket = self.dir.join(&endpoint);
+        if self.faults.path_as_authority {
+            self.call_with_path(resource, socket);
+            return Ok(());
+        }
         let plugin = Plugin::connect(&resource, &socket, self.stop.child_token()).await?;
         let mut connected = (0, None);
         self.accounts.send_modify(|accounts| {
@@ -87,6 +92,20 @@ impl Shared {
         self.tasks
             .spawn(self.clone().follow(resource, generation, plugin));
         Ok(())
+    }
+
+    /// Asks for the list as kubelets did before 1.26.
+    fn call_with_path(&self, resource: String, socket: PathBuf) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let path = socket.display().to_string();
+            let called = authority::call(&socket, &path);
+            match stop.run_until_cancelled(called).await {
+                Some(Ok(answer)) => warn!(%resource, ?answer, "called with a path as authority"),
+                Some(Err(error)) => warn!(%resource, %error, "not called"),
+                None => {}
+            }
+        });
     }
 
     /// Takes in a plugin's lists until its stream ends.

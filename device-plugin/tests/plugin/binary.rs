@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use coracle_device_plugin::Inspection;
-use coracle_kubelet::Options;
+use coracle_kubelet::{Faults, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -105,6 +105,31 @@ async fn it_survives_being_killed_and_ends_in_order_on_sigterm() {
     let status = program.0.wait().expect("ended");
     assert!(status.success(), "{status}");
     assert!(!node.plugin_socket().exists());
+}
+
+#[tokio::test]
+async fn it_says_that_a_kubelet_before_1_26_is_too_old() {
+    let Some(node) = Node::new() else { return };
+    let faults = Faults {
+        path_as_authority: true,
+        ..Faults::default()
+    };
+    let kubelet = node
+        .kubelet(Options {
+            faults,
+            ..Options::default()
+        })
+        .await;
+    let (_program, mut log) = Program::told(&node, &[]);
+    let said = tokio::task::spawn_blocking(move || {
+        log.find_map(|line| line.ok().filter(|line| line.contains("not registered")))
+    });
+    let said = said.await.expect("no panic").expect("a line");
+    assert!(said.contains("needs Kubernetes 1.26 or newer"), "{said}");
+    // The node was upgraded meanwhile, and nobody reads the log any more.
+    kubelet.stop().await;
+    let kubelet = node.kubelet(Options::default()).await;
+    all_healthy(&kubelet).await;
 }
 
 /// The resources of an inspection.
