@@ -41,12 +41,12 @@ async fn as_shipped_every_part_gets_ready_and_kvm_is_what_the_prober_found() -> 
     if kvm_runs_kernels()? {
         return installation.node.allocatable_is(KVM_COUNT).await;
     }
-    let unhealthy = format!("resource=\"{RESOURCE_KVM}\" reason=");
+    let unhealthy = format!("unhealthy resource=\"{RESOURCE_KVM}\"");
     let reason = until("the plugin says why KVM is not healthy", async || {
         let log = installation.log("device-plugin").await?;
         let line = log
             .lines()
-            .rfind(|line| line.contains(&unhealthy) && !line.contains("yet"));
+            .rfind(|line| line.contains(&unhealthy) && !line.contains("reported yet"));
         Ok(line.map(str::to_owned))
     });
     let reason = reason.await?;
