@@ -1,7 +1,9 @@
 //! Which VMs are to be looked at again when something happens to a claim.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::few::Few;
 
 /// A map from claims to the VMs that care about them.
 #[derive(Debug, Default)]
@@ -9,7 +11,7 @@ pub struct ByClaim(Mutex<Maps>);
 
 #[derive(Debug, Default)]
 struct Maps {
-    vms: HashMap<Key, BTreeSet<String>>,
+    vms: HashMap<Key, Few>,
     claims: HashMap<Key, Vec<String>>,
 }
 
@@ -37,7 +39,7 @@ impl ByClaim {
         }
         for claim in claims {
             let vms = maps.vms.entry((namespace.to_owned(), claim)).or_default();
-            vms.insert(vm.to_owned());
+            vms.insert(vm);
         }
     }
 
@@ -45,8 +47,9 @@ impl ByClaim {
     #[must_use]
     pub fn vms(&self, namespace: &str, claim: &str) -> Vec<String> {
         let key = (namespace.to_owned(), claim.to_owned());
-        let vms = self.lock().vms.get(&key).cloned();
-        vms.into_iter().flatten().collect()
+        let maps = self.lock();
+        let vms = maps.vms.get(&key).into_iter();
+        vms.flat_map(Few::iter).map(str::to_owned).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Maps> {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_api::vm::VirtualMachine;
+use coracle_api::vm::{Phase, VirtualMachine};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 
 use super::by_claim::ByClaim;
-use super::gate::Gate;
+use super::frozen::Frozen;
 use super::index::PodIndex;
 use super::lease::Tenure;
 use super::metrics::Metrics;
@@ -22,6 +23,13 @@ use crate::Settings;
 /// Name under which the controller writes: the field manager of what it
 /// applies, and the reporter of its events.
 pub const MANAGER: &str = "coracle-controller";
+
+/// The VMs, each with its phase.
+pub type Vms = Frozen<VirtualMachine, Phase>;
+/// A VM as what brings about looks knows it: by name. The look thaws it.
+pub type VmMeta = PartialObjectMeta<VirtualMachine>;
+/// Which VM to look at.
+pub type VmRef = ObjectRef<VmMeta>;
 
 /// What a leader begins with.
 pub struct Term {
@@ -44,14 +52,12 @@ pub struct Context {
     pub term: Term,
     /// The pods that matter.
     pub pods: PodIndex,
-    /// The claims, without their managed fields.
-    pub claims: Store<PersistentVolumeClaim>,
+    /// The VMs.
+    pub vms: Arc<Vms>,
+    /// The claims.
+    pub claims: Frozen<PersistentVolumeClaim, ()>,
     /// What stands behind them.
     pub storage: Storage,
-    /// Opens when all claims have been listed.
-    pub claims_listed: Gate,
-    /// Opens when all VMs have been listed.
-    pub vms_listed: Gate,
     /// The VMs that name a claim.
     pub users: ByClaim,
     /// The VMs that wait for somebody else to stop using a claim.
@@ -67,15 +73,14 @@ pub struct Context {
 impl Context {
     /// A context of a controller that has seen nothing yet.
     #[must_use]
-    pub fn new(term: Term, claims: Store<PersistentVolumeClaim>) -> Self {
+    pub fn new(term: Term) -> Self {
         let recorder = Recorder::new(term.client.clone(), Reporter::from(MANAGER));
         Self {
             term,
             pods: PodIndex::default(),
-            claims,
+            vms: Arc::new(Frozen::new(phase)),
+            claims: Frozen::new(|_| ()),
             storage: Storage::default(),
-            claims_listed: Gate::default(),
-            vms_listed: Gate::default(),
             users: ByClaim::default(),
             waiting: ByClaim::default(),
             retries: Retries::default(),
@@ -87,7 +92,7 @@ impl Context {
     /// Returns once pods, claims and storage have been listed.
     pub async fn ready(&self) {
         self.pods.ready().await;
-        self.claims_listed.opened().await;
+        self.claims.ready().await;
         self.storage.ready().await;
     }
 
@@ -111,13 +116,13 @@ impl Context {
 
     /// The VMs to look at again after a claim changed.
     #[must_use]
-    pub fn after_claim(&self, namespace: &str, claim: &str) -> Vec<ObjectRef<VirtualMachine>> {
+    pub fn after_claim(&self, namespace: &str, claim: &str) -> Vec<VmRef> {
         references(namespace, self.users.vms(namespace, claim))
     }
 
     /// The VMs to look at again after a volume changed: those of its claim.
     #[must_use]
-    pub fn after_volume(&self, volume: &PersistentVolume) -> Vec<ObjectRef<VirtualMachine>> {
+    pub fn after_volume(&self, volume: &PersistentVolume) -> Vec<VmRef> {
         let spec = volume.spec.as_ref();
         let claim = spec.and_then(|spec| spec.claim_ref.as_ref());
         let names = claim.and_then(|claim| Some((claim.namespace.as_ref()?, claim.name.as_ref()?)));
@@ -129,7 +134,7 @@ impl Context {
     /// The VMs to look at again after a pod changed: its own, and those that
     /// wait for its claims.
     #[must_use]
-    pub fn after_pod(&self, pod: &Pod) -> Vec<ObjectRef<VirtualMachine>> {
+    pub fn after_pod(&self, pod: &Pod) -> Vec<VmRef> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
         let claims = volumes
@@ -146,7 +151,14 @@ impl Context {
     }
 }
 
-fn references(namespace: &str, vms: Vec<String>) -> Vec<ObjectRef<VirtualMachine>> {
+fn phase(vm: &VirtualMachine) -> Phase {
+    let status = vm.status.as_ref();
+    status
+        .and_then(|status| status.phase)
+        .unwrap_or(Phase::Pending)
+}
+
+fn references(namespace: &str, vms: Vec<String>) -> Vec<VmRef> {
     vms.into_iter()
         .map(|vm| ObjectRef::new(&vm).within(namespace))
         .collect()

@@ -6,7 +6,7 @@
 //! to be created is entered before the API server is asked, so that two VMs
 //! which want one claim cannot both find it free.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_api::machine::Machine;
@@ -17,6 +17,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 
 use super::facts::PodFacts;
+use super::few::Few;
 use super::gate::Gate;
 
 /// How long an entry made by this process counts before the watch has shown
@@ -52,8 +53,8 @@ struct ClaimUse {
 #[derive(Debug, Default)]
 struct Namespace {
     pods: HashMap<String, Entry>,
-    by_owner: HashMap<Owner, BTreeSet<String>>,
-    by_claim: HashMap<String, BTreeSet<String>>,
+    by_owner: HashMap<Owner, Few>,
+    by_claim: HashMap<String, Few>,
 }
 
 /// The index; cheap to share.
@@ -99,7 +100,11 @@ impl PodIndex {
         let Some(namespace) = namespaces.get(namespace) else {
             return vec![];
         };
-        let names = namespace.by_owner.get(owner).into_iter().flatten();
+        let names = namespace
+            .by_owner
+            .get(owner)
+            .into_iter()
+            .flat_map(Few::iter);
         names
             .filter_map(|name| namespace.pods.get(name))
             .filter(|entry| entry.counts(now))
@@ -251,11 +256,11 @@ impl Namespace {
         self.remove(&name);
         if let Some(owner) = &entry.owner {
             let names = self.by_owner.entry(owner.clone()).or_default();
-            names.insert(name.clone());
+            names.insert(&name);
         }
         for use_ in &entry.claims {
             let names = self.by_claim.entry(use_.claim.clone()).or_default();
-            names.insert(name.clone());
+            names.insert(&name);
         }
         self.pods.insert(name, entry);
     }
@@ -283,14 +288,14 @@ impl Namespace {
     }
 
     fn holders(&self, claim: &str, vm: &Owner, now: Timestamp) -> Vec<Holder> {
-        let names = self.by_claim.get(claim).into_iter().flatten();
+        let names = self.by_claim.get(claim).into_iter().flat_map(Few::iter);
         let entries = names.filter_map(|name| Some((name, self.pods.get(name)?)));
         entries
             .filter(|(_, entry)| entry.counts(now) && !entry.is_of(vm))
             .flat_map(|(name, entry)| {
                 let uses = entry.claims.iter().filter(|use_| use_.claim == claim);
                 uses.map(move |use_| Holder {
-                    pod: name.clone(),
+                    pod: name.to_owned(),
                     vm: entry
                         .owner
                         .as_ref()

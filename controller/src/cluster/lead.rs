@@ -1,6 +1,7 @@
 //! Leading: the watches, and the looks at VMs that they bring about.
 
 use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use coracle_api::names::GROUP;
 use coracle_api::vm::VirtualMachine;
 use coracle_block::claim::{ClassFacts, DriverFacts, VolumeFacts};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, ResourceExt};
@@ -21,8 +22,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::context::{Context, Term};
-use super::gate::Gate;
+use super::context::{Context, Term, VmMeta, VmRef};
 use super::http::Readiness;
 use super::reconcile::{ReconcileError, reconcile};
 use super::storage::Storage;
@@ -43,14 +43,11 @@ pub(super) async fn lead(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     readiness.send_replace(Readiness::Listing);
-    let (claims, claims_writer) = reflector::store();
-    let (vms, vms_writer) = reflector::store();
-    term.metrics.leads(vms.clone());
-    let ctx = Arc::new(Context::new(term, claims));
-    let writers = (vms_writer, claims_writer);
-    let looks = looks(&ctx, vms.clone(), writers, stop.clone());
+    let ctx = Arc::new(Context::new(term));
+    ctx.term.metrics.leads(ctx.vms.clone());
+    let looks = looks(&ctx, reflector::store(), stop.clone());
     let listed = async {
-        ctx.vms_listed.opened().await;
+        ctx.vms.ready().await;
         ctx.ready().await;
         readiness.send_replace(Readiness::Leading);
         std::future::pending::<()>().await;
@@ -83,18 +80,21 @@ pub(super) async fn lead(
 /// where a look finds it; a change brings about a look at the VMs that care.
 fn looks(
     ctx: &Arc<Context>,
-    vms: reflector::Store<VirtualMachine>,
-    (vms_writer, claims_writer): (Writer<VirtualMachine>, Writer<PersistentVolumeClaim>),
+    (vms, vms_writer): (Store<VmMeta>, Writer<VmMeta>),
     stop: CancellationToken,
-) -> impl Stream<Item = Result<(ObjectRef<VirtualMachine>, Action), LookError>> + use<> {
+) -> impl Stream<Item = Result<(VmRef, Action), LookError>> + use<> {
     let client = &ctx.term.client;
     let config = watched();
     let (vms_ctx, claims_ctx, pods_ctx) = (ctx.clone(), ctx.clone(), ctx.clone());
     let vm_stream = watcher(Api::<VirtualMachine>::all(client.clone()), config.clone())
         .default_backoff()
         .modify(trim)
+        .map(move |event| {
+            let event = event?;
+            vms_ctx.vms.apply(&event);
+            Ok(meta(event))
+        })
         .reflect(vms_writer)
-        .map(move |event| listed(event, &vms_ctx.vms_listed))
         .applied_objects();
     let claim_stream = watcher(
         Api::<PersistentVolumeClaim>::all(client.clone()),
@@ -102,8 +102,12 @@ fn looks(
     )
     .default_backoff()
     .modify(trim_claim)
-    .reflect(claims_writer)
-    .map(move |event| listed(event, &claims_ctx.claims_listed))
+    .map(move |event| {
+        if let Ok(event) = &event {
+            claims_ctx.claims.apply(event);
+        }
+        event
+    })
     .touched_objects();
     let volumes = storage(ctx, |storage, event| {
         storage.volumes.apply(event, VolumeFacts::of);
@@ -132,8 +136,8 @@ fn looks(
         .watches_stream(volumes, move |volume| for_volumes.after_volume(&volume))
         // A class or a driver that changes is seen at the next look: claims
         // that wait for one change by themselves once it is there.
-        .watches_stream(classes, |_| None::<ObjectRef<VirtualMachine>>)
-        .watches_stream(drivers, |_| None::<ObjectRef<VirtualMachine>>)
+        .watches_stream(classes, |_| None::<VmRef>)
+        .watches_stream(drivers, |_| None::<VmRef>)
         .watches_stream(pod_stream, move |pod| for_pods.after_pod(&pod))
         .trigger_backoff(NoPause)
         .graceful_shutdown_on(stop.cancelled_owned())
@@ -177,15 +181,25 @@ where
         .touched_objects()
 }
 
-/// Opens the gate behind the end of a list.
-fn listed<K>(
-    event: watcher::Result<watcher::Event<K>>,
-    gate: &Gate,
-) -> watcher::Result<watcher::Event<K>> {
-    if matches!(event, Ok(watcher::Event::InitDone)) {
-        gate.open();
+/// An event without the objects: names, and what tells versions apart.
+fn meta(event: watcher::Event<VirtualMachine>) -> watcher::Event<VmMeta> {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let meta = |vm: VirtualMachine| VmMeta {
+        types: None,
+        metadata: ObjectMeta {
+            name: vm.metadata.name,
+            namespace: vm.metadata.namespace,
+            ..ObjectMeta::default()
+        },
+        _phantom: PhantomData,
+    };
+    match event {
+        Apply(vm) => Apply(meta(vm)),
+        Delete(vm) => Delete(meta(vm)),
+        Init => Init,
+        InitApply(vm) => InitApply(meta(vm)),
+        InitDone => InitDone,
     }
-    event
 }
 
 /// When to look again at a VM that could not be looked at.
@@ -193,7 +207,7 @@ fn listed<K>(
     clippy::needless_pass_by_value,
     reason = "the signature is the controller's"
 )]
-fn retry(vm: Arc<VirtualMachine>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
+fn retry(vm: Arc<VmMeta>, error: &ReconcileError, ctx: Arc<Context>) -> Action {
     let key = (vm.namespace().unwrap_or_default(), vm.name_any());
     let after = ctx.retries.next(key);
     let error = chain(error);

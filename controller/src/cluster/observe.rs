@@ -11,7 +11,6 @@ use std::sync::Arc;
 use coracle_api::vm::VirtualMachine;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
 use super::decide::Observation;
@@ -30,11 +29,10 @@ pub fn observe(ctx: &Context, vm: Arc<VirtualMachine>, now: Timestamp) -> Observ
     let mut observed = Observed::default();
     for claim in claims {
         let holders = ctx.pods.holders(&namespace, &claim, &owner, now);
-        let found = ctx.claims.get(&ObjectRef::new(&claim).within(&namespace));
-        if let Some(found) = found {
+        if let Some(found) = ctx.claims.get(&namespace, &claim) {
             let storage = ctx.storage.behind(&found);
             observed.storage.insert(claim.clone(), storage);
-            observed.claims.insert(claim.clone(), (*found).clone());
+            observed.claims.insert(claim.clone(), found);
         }
         observed.holders.insert(claim, holders);
     }

@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use tracing::info;
 
 use super::apply::{ApplyError, Outcome, Written, apply, write_status};
-use super::context::Context;
+use super::context::{Context, VmMeta};
 use super::decide::{Act, Decision, Observation, Stage, decide};
 use super::facts::word;
 use super::notes;
@@ -53,12 +53,16 @@ pub enum ReconcileError {
 }
 
 /// Looks at a VM and does the next thing that it needs.
-pub async fn reconcile(
-    vm: Arc<VirtualMachine>,
-    ctx: Arc<Context>,
-) -> Result<Action, ReconcileError> {
+pub async fn reconcile(vm: Arc<VmMeta>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     ctx.ready().await;
     let started = Instant::now();
+    let found = ctx
+        .vms
+        .get(&vm.namespace().unwrap_or_default(), &vm.name_any());
+    let Some(vm) = found.map(Arc::new) else {
+        // It went meanwhile, and nothing is left to do for it.
+        return Ok(Action::await_change());
+    };
     let key = key(&vm);
     let version = vm.metadata.resource_version.as_deref().unwrap_or_default();
     if ctx.superseded.holds(&key, version) {
