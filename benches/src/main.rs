@@ -14,6 +14,7 @@ mod host;
 mod import;
 mod line;
 mod memory;
+mod plugin;
 mod pods;
 mod process;
 mod shim;
@@ -90,6 +91,8 @@ enum What {
     Import,
     /// Memory and idle wakeups of the shim and the device plugin
     Memory,
+    /// The device plugin: registration, lists, allocation, flips
+    Plugin,
     /// Sizes of programs and images
     Size,
 }
@@ -117,6 +120,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if wanted(What::Memory) {
         memory::measure(&setup, &linux, &args.pod_programs, &mut results)?;
+    }
+    if wanted(What::Plugin) {
+        let program = args.pod_programs.join("coracle-device-plugin");
+        plugin::measure(&program, &mut results)?;
     }
     if wanted(What::Start) {
         start::measure(&setup, &args.spinner, args.start_pairs, &mut results)?;

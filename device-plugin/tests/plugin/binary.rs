@@ -13,10 +13,10 @@ use crate::kit::{Node, RESOURCE, all_healthy, none_healthy};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coracle-device-plugin");
 
 /// The running program; killed with the test.
-pub(crate) struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Program {
-    fn start(node: &Node) -> Self {
+    pub(crate) fn start(node: &Node) -> Self {
         let spawned = Self::command(node).spawn();
         Self(spawned.expect("starts"))
     }
@@ -54,7 +54,7 @@ impl Program {
         command
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.0.id()).expect("a process id");
         kill(Pid::from_raw(pid), signal).expect("is there");
     }

@@ -4,6 +4,7 @@
 mod binary;
 mod device;
 mod devices;
+mod faults;
 mod kit;
 mod machine;
 mod metrics;

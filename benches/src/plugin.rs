@@ -1,0 +1,240 @@
+//! The device plugin under a kubelet that restarts, and with many devices: how
+//! long it takes until it is registered, until its list is there, until a
+//! device is given out, and until the kubelet knows that one is gone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use coracle_api::names::RESOURCE_KVM;
+use coracle_kubelet::{Device, Kubelet, Options};
+use coracle_proto::deviceplugin::device_plugin_client::DevicePluginClient;
+use coracle_proto::deviceplugin::{AllocateRequest, ContainerAllocateRequest, Empty};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::process;
+use crate::stats::{Results, quantile};
+
+const RESTARTS: usize = 200;
+const FLIPS: usize = 20;
+const ALLOCATIONS: usize = 2000;
+/// So many resources, each with so many devices.
+const RESOURCES: usize = 10;
+const DEVICES: usize = 1000;
+/// How long CPU time is counted.
+const IDLE: Duration = Duration::from_secs(20);
+/// A state that does not come within this time never does.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn measure(program: &Path, results: &mut Results) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        restarts_and_flips(program, results).await?;
+        many_devices(program, results).await
+    })
+}
+
+/// A node of the measurement: devices of its own, and the plugin.
+struct Node {
+    dir: TempDir,
+    plugin: Option<Child>,
+}
+
+impl Node {
+    fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("coracle-bench.")
+            .tempdir_in("/run")?;
+        fs::create_dir(dir.path().join("dev"))?;
+        Ok(Self { dir, plugin: None })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the plugin with further arguments.
+    fn start(&mut self, program: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+        let plugin = Command::new(program)
+            .arg("run")
+            .arg("--kubelet-dir")
+            .arg(self.path("kubelet"))
+            .arg("--node-dir")
+            .arg(self.path("nodes"))
+            .arg("--dev-dir")
+            .arg(self.path("dev"))
+            .args(["--kvm-probe=open", "--tun-count=0"])
+            .args(["--vhost-net-count=0", "--vhost-vsock-count=0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        self.plugin = Some(plugin);
+        Ok(())
+    }
+
+    async fn kubelet(&self) -> anyhow::Result<Kubelet> {
+        Ok(Kubelet::serve(&self.path("kubelet"), Options::default()).await?)
+    }
+
+    fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.plugin.as_ref().context("the plugin runs")?.id())
+    }
+
+    fn plug_in(&self, name: &str, rdev: u64) -> anyhow::Result<()> {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(mknod(&self.path(name), SFlag::S_IFCHR, mode, rdev)?)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(plugin) = &mut self.plugin {
+            let _ = plugin.kill();
+            let _ = plugin.wait();
+        }
+    }
+}
+
+/// Whether there are so many devices, all healthy or none.
+fn all(count: usize, healthy: bool) -> impl Fn(&[Device]) -> bool {
+    move |devices| devices.len() == count && devices.iter().all(|d| d.healthy == healthy)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+/// The 99th percentile beside the median.
+fn latencies(results: &mut Results, what: &str, values: Vec<f64>, goal: &str) {
+    let p99 = quantile(&values, 0.99);
+    results.figure(format!("{what}, p99"), "ms", vec![p99], Some(goal));
+    results.figure(what, "ms", values, None);
+}
+
+async fn restarts_and_flips(program: &Path, results: &mut Results) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let kvm = fs::metadata("/dev/kvm").context("/dev/kvm")?.rdev();
+    let mut node = Node::new()?;
+    node.plug_in("dev/kvm", kvm)?;
+    let mut kubelet = node.kubelet().await?;
+    node.start(program, &["--kvm-count", &DEVICES.to_string()])?;
+    kubelet
+        .wait_for(RESOURCE_KVM, all(DEVICES, true), LIMIT)
+        .await?;
+    let mut registered = vec![];
+    for _ in 0..RESTARTS {
+        kubelet.stop().await;
+        let begun = Instant::now();
+        kubelet = node.kubelet().await?;
+        kubelet
+            .wait_for(RESOURCE_KVM, all(DEVICES, true), LIMIT)
+            .await?;
+        registered.push(milliseconds(begun));
+    }
+    let what = "from kubelet.sock to the kubelet's list of 1000";
+    latencies(results, what, registered, "≤ 100");
+    let (mut gone, mut back) = (vec![], vec![]);
+    for _ in 0..FLIPS {
+        let begun = Instant::now();
+        fs::remove_file(node.path("dev/kvm"))?;
+        kubelet
+            .wait_for(RESOURCE_KVM, all(DEVICES, false), LIMIT)
+            .await?;
+        gone.push(milliseconds(begun));
+        let begun = Instant::now();
+        node.plug_in("dev/kvm", kvm)?;
+        kubelet
+            .wait_for(RESOURCE_KVM, all(DEVICES, true), LIMIT)
+            .await?;
+        back.push(milliseconds(begun));
+    }
+    let what = "device gone until the kubelet knows";
+    results.figure(what, "ms", gone, Some("≤ 1000"));
+    results.figure("device back until the kubelet knows", "ms", back, None);
+    kubelet.stop().await;
+    Ok(())
+}
+
+async fn many_devices(program: &Path, results: &mut Results) -> anyhow::Result<()> {
+    let mut node = Node::new()?;
+    let mut lines = vec!["resources:".to_owned()];
+    for index in 0..RESOURCES {
+        let minor = 1000 + u64::try_from(index)?;
+        node.plug_in(&format!("dev/bench{index}"), makedev(240, minor))?;
+        let name = format!("example.com/bench{index}");
+        let glob = format!("/dev/bench{index}");
+        lines.push(format!(
+            "- {{name: {name}, chardev: [{{glob: {glob}, count: {DEVICES}}}]}}"
+        ));
+    }
+    let config = node.path("devices.yaml");
+    fs::write(&config, lines.join("\n"))?;
+    let kubelet = node.kubelet().await?;
+    let config = config.display().to_string();
+    node.start(program, &["--kvm-count=0", "--config", &config])?;
+    for index in 0..RESOURCES {
+        let name = format!("example.com/bench{index}");
+        kubelet.wait_for(&name, all(DEVICES, true), LIMIT).await?;
+    }
+    let mut clients = clients(&node).await?;
+    let mut lists = vec![];
+    for _ in 0..FLIPS {
+        let begun = Instant::now();
+        for client in &mut clients {
+            let mut stream = client.list_and_watch(Empty {}).await?.into_inner();
+            let list = stream.message().await?.context("a list")?;
+            ensure!(list.devices.len() == DEVICES);
+        }
+        lists.push(milliseconds(begun));
+    }
+    let what = "ListAndWatch, first lists of 10×1000 devices, one after the other";
+    latencies(results, what, lists, "≤ 50");
+    let client = clients.first_mut().context("a plugin's socket")?;
+    let mut stream = client.list_and_watch(Empty {}).await?.into_inner();
+    let list = stream.message().await?.context("a list")?;
+    let mut allocations = vec![];
+    for index in 0..ALLOCATIONS {
+        let device_ids = vec![list.devices[index % DEVICES].id.clone()];
+        let container_requests = vec![ContainerAllocateRequest { device_ids }];
+        let begun = Instant::now();
+        client
+            .allocate(AllocateRequest { container_requests })
+            .await?;
+        allocations.push(milliseconds(begun));
+    }
+    let what = "Allocate beside 10×1000 devices";
+    latencies(results, what, allocations, "≤ 1");
+    let before = process::cpu_seconds(node.pid()?)?;
+    tokio::time::sleep(IDLE).await;
+    let used = process::cpu_seconds(node.pid()?)? - before;
+    let percent = used / IDLE.as_secs_f64() * 100.0;
+    results.figure("CPU of the idle plugin", "%", vec![percent], Some("≤ 0.1"));
+    let pss = process::rollup_mib(node.pid()?, &["Pss"])?;
+    let what = "device plugin with 10×1000 devices, PSS";
+    results.figure(what, "MiB", vec![pss], Some("≤ 8"));
+    kubelet.stop().await;
+    Ok(())
+}
+
+/// A client for each of the plugin's sockets.
+async fn clients(node: &Node) -> anyhow::Result<Vec<DevicePluginClient<Channel>>> {
+    let mut clients = vec![];
+    for entry in fs::read_dir(node.path("kubelet"))? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name != "kubelet.sock") {
+            let endpoint = Endpoint::from_shared(format!("unix://{}", path.display()))?;
+            clients.push(DevicePluginClient::new(endpoint.connect().await?));
+        }
+    }
+    ensure!(clients.len() == RESOURCES, "{} sockets", clients.len());
+    Ok(clients)
+}
