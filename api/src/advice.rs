@@ -98,6 +98,14 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
             "the pod has less memory than the guest is to have: lower spec.memory, or remove what \
              limits the pod (LimitRange, hugepages)"
         }
+        R::DeviceUnavailable => {
+            "the node's device is not what the VM can be given: read the logs of the device plugin \
+             that advertises the resource; after a reboot of the node: kubectl coracle restart NAME"
+        }
+        R::MemoryLockTooLow => {
+            "let the node's containers lock memory: LimitMEMLOCK=infinity in the unit of containerd, \
+             default_ulimits = [\"memlock=-1:-1\"] of CRI-O; then kubectl coracle restart NAME"
+        }
         R::HostFailed => "look at the events of POD and at its node",
     })
 }
@@ -142,6 +150,10 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
         R::KvmUnavailable => {
             "no node offers a /dev/kvm that works: read the logs of the device plugin and the \
              prober in coracle-system, or set spec.accelerator: Emulation"
+        }
+        R::DeviceNotOffered => {
+            "see on which nodes the resource is (kubectl describe nodes), correct its name in \
+             spec.devices, or stop what has the devices"
         }
         R::PodSecurityRefused => {
             "let the namespace allow what the message names (label \

@@ -6,6 +6,7 @@
 //! not know is an error, never ignored, because ignoring it would start a VM
 //! other than the one that was asked for.
 
+mod device;
 mod throttle;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::types::{
     InterfaceModel, IoMode,
 };
 
+pub use device::Device;
 pub use throttle::{Burst, Rate, Throttle};
 
 /// The version this crate writes and reads.
@@ -45,6 +47,9 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// The network cards, in the manifest's order.
     pub interfaces: Vec<Interface>,
+    /// The node's devices for the guest, in the manifest's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// How long the guest may take to power off after it was asked to, in
     /// seconds. Shorter than the pod's grace period, so that qemu is ended by
     /// the shim and not by the kubelet.
@@ -335,6 +340,7 @@ mod tests {
                 throttle: None,
             }],
             interfaces: vec![],
+            devices: vec![],
             shutdown_seconds: 55,
         }
     }

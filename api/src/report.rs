@@ -42,6 +42,10 @@ pub enum TerminationReason {
     KvmUnavailable,
     /// There is less memory than the guest is to have.
     MemoryUnavailable,
+    /// A device of the node that the VM is to have is not there, or not usable.
+    DeviceUnavailable,
+    /// The container may lock less memory than a device needs locked.
+    MemoryLockTooLow,
     /// Something else of the host failed.
     HostFailed,
 }
@@ -64,6 +68,8 @@ impl TerminationReason {
             | Self::DiskReadOnly
             | Self::KvmUnavailable
             | Self::MemoryUnavailable
+            | Self::DeviceUnavailable
+            | Self::MemoryLockTooLow
             | Self::HostFailed => exit::HOST,
         }
     }

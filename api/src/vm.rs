@@ -21,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Accelerator, Binding, InterfaceModel};
 
 mod claim_template;
+mod device;
 mod disk;
 mod size;
 mod status;
 mod validate;
 
 pub use claim_template::{AccessMode, ClaimTemplate, VolumeMode, WhenDeleted};
+pub use device::Device;
 pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource, Throttle};
 pub use size::MemorySize;
 pub use status::{
@@ -41,6 +43,8 @@ pub const MAX_CPUS: u32 = 255;
 pub const MAX_DISKS: usize = 20;
 /// Most interfaces of one VM, so that each fits on the PCI root bus.
 pub const MAX_INTERFACES: usize = 4;
+/// Most devices of one VM: as many as there are PCI Express root ports.
+pub const MAX_DEVICES: usize = 16;
 /// Longest name of a disk: with the prefix `disk-` it is a volume name.
 pub const MAX_DISK_NAME: usize = 50;
 /// Longest name of a VM: its pod is called `<name>-<incarnation>`, and a pod's
@@ -122,6 +126,11 @@ pub struct VirtualMachineSpec {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub interfaces: Vec<Interface>,
+    /// Devices of the node that the guest has to itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub devices: Vec<Device>,
     /// How long the guest may take to shut down, in seconds.
     #[serde(default = "sixty")]
     #[schemars(range(min = 5, max = 86400))]

@@ -101,6 +101,7 @@ fn machine(firmware: Firmware, disk: &Path) -> Machine {
             throttle: None,
         }],
         interfaces: vec![],
+        devices: vec![],
         shutdown_seconds: 5,
     }
 }

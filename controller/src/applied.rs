@@ -77,7 +77,7 @@ pub fn differing(old: &VirtualMachineSpec, new: &VirtualMachineSpec) -> Vec<Stri
         let path = format!("spec.{key}");
         match key.as_str() {
             "runPolicy" => {}
-            "disks" | "interfaces" => {
+            "devices" | "disks" | "interfaces" => {
                 fields.extend(items(&path, &named(&old[&key]), &named(&new[&key])));
             }
             _ => fields.push(path),

@@ -3,8 +3,8 @@
 use std::num::NonZeroU64;
 
 use coracle_api::machine::{
-    CloudInitData, Cpu, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine, Rate,
-    Throttle,
+    CloudInitData, Cpu, Device, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine,
+    Rate, Throttle,
 };
 use coracle_api::names::{CLOUD_INIT_DIR, DISK_IMAGE, EPHEMERAL_DIR, KERNEL_DIR};
 use coracle_api::types::DiskType;
@@ -31,6 +31,7 @@ pub fn machine(plan: &VmPlan<'_>) -> Machine {
         firmware: firmware(spec),
         disks: plan.disks.iter().map(disk).collect(),
         interfaces: spec.interfaces.iter().map(|i| interface(plan, i)).collect(),
+        devices: spec.devices.iter().map(device).collect(),
         shutdown_seconds: shutdown_seconds(spec.termination_grace_period_seconds),
     }
 }
@@ -141,6 +142,13 @@ fn interface(plan: &VmPlan<'_>, interface: &vm::Interface) -> Interface {
             || stable_mac(plan.namespace, plan.name, &interface.name),
             |given| given.to_ascii_lowercase(),
         ),
+    }
+}
+
+fn device(device: &vm::Device) -> Device {
+    Device {
+        name: device.name.clone(),
+        resource: device.resource.clone(),
     }
 }
 

@@ -16,6 +16,10 @@ const BASE: u64 = 56 * MIB;
 const PER_VCPU: u64 = 2 * MIB;
 /// Per disk: queues, AIO contexts, and what flies when the guest is busy.
 const PER_DISK: u64 = MIB;
+/// Per device of the node: what qemu keeps of it (configuration space, a copy
+/// of its ROM, interrupts, USB requests). Reckoned, not measured: it takes
+/// hardware.
+const PER_DEVICE: u64 = 8 * MIB;
 /// qemu's translation cache under emulation (`tb-size=128`) and the
 /// bookkeeping that goes with it.
 const EMULATION: u64 = 192 * MIB;
@@ -29,10 +33,19 @@ pub fn bytes(machine: &Machine) -> u64 {
         Accelerator::Emulation => EMULATION,
     };
     let disks = u64::try_from(machine.disks.len()).unwrap_or(u64::MAX);
+    let devices = u64::try_from(machine.devices.len()).unwrap_or(u64::MAX);
+    // The IOMMU has page tables for the guest's memory as well.
+    let iommu = if devices == 0 {
+        0
+    } else {
+        machine.memory_bytes / 512
+    };
     let sum = BASE
         + PER_VCPU * u64::from(machine.cpu.count())
         + PER_DISK.saturating_mul(disks)
         + machine.memory_bytes / 512
+        + PER_DEVICE.saturating_mul(devices)
+        + iommu
         + emulation;
     sum.div_ceil(MIB) * MIB
 }

@@ -244,6 +244,7 @@ fn resources(machine: &Machine) -> ResourceRequirements {
     if machine.accelerator == Accelerator::Kvm {
         limits.insert(RESOURCE_KVM.to_owned(), Quantity("1".into()));
     }
+    limits.extend(devices(machine));
     let mut requests = limits.clone();
     let millicpu = machine.cpu.count().saturating_mul(MILLICPU_PER_VCPU);
     requests.insert("cpu".to_owned(), Quantity(format!("{millicpu}m")));
@@ -252,6 +253,19 @@ fn resources(machine: &Machine) -> ResourceRequirements {
         requests: Some(requests),
         ..ResourceRequirements::default()
     }
+}
+
+/// One unit for each device, summed where several are of one resource. On the
+/// container with the guest and on no init container: the kubelet would take
+/// what such a one has for its own.
+fn devices(machine: &Machine) -> impl Iterator<Item = (String, Quantity)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for device in &machine.devices {
+        *counts.entry(&device.resource).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(resource, count)| (resource.to_owned(), Quantity(count.to_string())))
 }
 
 fn mebibytes(bytes: u64) -> Quantity {

@@ -2,7 +2,7 @@
 //! as what it is and not as qemu's last words.
 //!
 //! The order is cheap to dear: the description itself, the kernel's files,
-//! memory, KVM, and last the disks, whose exclusive descriptors then stay open
+//! memory, KVM, the node's devices, and last the disks, whose exclusive descriptors then stay open
 //! as long as [`Found`] lives. Nothing is changed but what is this VM's alone:
 //! seed files in the runtime directory, images that are to be created.
 //! Implements design §5 and §8. All of it blocks; the longest step is the KVM
@@ -10,11 +10,13 @@
 
 mod boot;
 mod check;
+mod devices;
 mod disks;
 mod identity;
 mod kvm;
 mod memory;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,7 @@ use coracle_block::qemu::Host;
 use coracle_block::uring::{self, NoIoUring};
 
 pub use check::{DiskProblem, Problem, check};
+pub use devices::{DeviceError, DevicePaths, FoundDevice, Passed, Variables};
 #[cfg(test)]
 pub(crate) use disks::resolved;
 pub use disks::{DiskError, FoundDisk};
@@ -47,6 +50,8 @@ pub struct Paths {
     pub cgroup: PathBuf,
     /// qemu, which is looked at and not run.
     pub qemu: PathBuf,
+    /// Where devices of the node are.
+    pub devices: DevicePaths,
 }
 
 impl Paths {
@@ -59,6 +64,7 @@ impl Paths {
             meminfo: "/proc/meminfo".into(),
             cgroup: "/sys/fs/cgroup".into(),
             qemu: qemu.to_owned(),
+            devices: DevicePaths::default(),
         }
     }
 }
@@ -69,14 +75,17 @@ pub struct Environment {
     /// [`names::ENV_KVM_PROBE`]: how far the KVM probe must get; without it,
     /// all the way.
     pub kvm_probe: Option<String>,
+    /// Those that name devices of the node.
+    pub devices: Variables,
 }
 
 impl Environment {
-    /// Takes what it needs from `lookup`, which is `std::env::var` for a real
-    /// container.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    /// Takes what it needs from all the variables that there are.
+    pub fn of(all: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut all: BTreeMap<String, String> = all.into_iter().collect();
         Self {
-            kvm_probe: lookup(names::ENV_KVM_PROBE),
+            kvm_probe: all.remove(names::ENV_KVM_PROBE),
+            devices: Variables::of(all),
         }
     }
 }
@@ -86,6 +95,8 @@ impl Environment {
 pub struct Found {
     /// The disks, in the machine's order.
     pub disks: Vec<FoundDisk>,
+    /// The node's devices, in the machine's order.
+    pub devices: Vec<FoundDevice>,
     /// The descriptors that keep everything else off the disks.
     pub guards: Vec<OpenDisk>,
     /// Whether qemu can use `io_uring`.
@@ -140,7 +151,9 @@ pub fn prepare(
         kvm::check(&paths.kvm, environment.kvm_probe.as_deref())
             .map_err(|source| Refusal::Kvm { source })?;
     }
-    disks::open_all(machine, &paths.run_dir, uring::probe(&paths.qemu))
+    let devices = devices::find(machine, &environment.devices, &paths.devices)?;
+    let disks = disks::open_all(machine, &paths.run_dir, uring::probe(&paths.qemu))?;
+    Ok(Found { devices, ..disks })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod identity;
 mod machine;
 mod netdev;
 mod object;
+mod passthrough;
 pub(crate) mod pci;
 mod policy;
 mod switch;
@@ -56,9 +57,10 @@ pub fn command(machine: &api::Machine, found: &Found, sockets: &Descriptors) -> 
     board(machine, &mut arguments);
     monitor(*sockets, &mut arguments);
     firmware(&machine.firmware, &mut arguments);
-    platform(machine, &mut arguments);
+    platform(machine, found, &mut arguments);
     // Before the disks, which take the slots that are left.
     interfaces(machine, &mut arguments);
+    passthrough::add(found, &mut arguments);
     disks(machine, found, &mut arguments);
     arguments.into_vec()
 }
@@ -125,15 +127,15 @@ fn firmware(firmware: &Firmware, arguments: &mut Arguments) {
     }
 }
 
-/// The devices that every VM has, and the controllers that its disks need.
-fn platform(machine: &api::Machine, arguments: &mut Arguments) {
+/// The devices that every VM has, and the controllers that the others need.
+fn platform(machine: &api::Machine, found: &Found, arguments: &mut Arguments) {
     arguments.add(&Device::Pvpanic);
     arguments.add(&Device::rng());
     arguments.add(&Device::balloon());
     if pci::needs(machine, DiskBus::Scsi) {
         arguments.add(&Device::scsi());
     }
-    if pci::needs(machine, DiskBus::Usb) {
+    if pci::needs(machine, DiskBus::Usb) || passthrough::needs_usb(found) {
         arguments.add(&Device::usb());
     }
 }

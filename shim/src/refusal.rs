@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use coracle_api::machine::MachineError;
 use coracle_api::report::{TerminationMessage, TerminationReason};
 
-use crate::prepare::{DiskError, KvmError, MemoryError, Problem};
+use crate::prepare::{DeviceError, DiskError, KvmError, MemoryError, Problem};
 
 /// Why a VM was not started.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,16 @@ pub enum Refusal {
         /// What is missing.
         source: KvmError,
     },
+    /// A device of the node cannot be had.
+    #[error("device {device:?} ({resource}) cannot be used")]
+    Device {
+        /// Name of the device.
+        device: String,
+        /// Its resource.
+        resource: String,
+        /// Why not.
+        source: Box<DeviceError>,
+    },
     /// There is not enough memory for the guest.
     #[error("the guest's memory cannot be had")]
     Memory {
@@ -89,6 +99,7 @@ impl Refusal {
                 TerminationReason::InvalidMachine
             }
             Self::Disk { source, .. } => source.reason(),
+            Self::Device { source, .. } => source.reason(),
             Self::Boot { .. } => TerminationReason::HostFailed,
             Self::Kvm { .. } => TerminationReason::KvmUnavailable,
             Self::Memory { .. } => TerminationReason::MemoryUnavailable,
@@ -104,6 +115,7 @@ impl Refusal {
             Self::Unreadable { .. }
             | Self::Description { .. }
             | Self::Boot { .. }
+            | Self::Device { .. }
             | Self::Kvm { .. }
             | Self::Memory { .. } => None,
         }

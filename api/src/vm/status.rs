@@ -165,6 +165,8 @@ pub enum ConditionReason {
     Unschedulable,
     /// No node offers a usable `/dev/kvm`.
     KvmUnavailable,
+    /// No node has a device that the VM is to have.
+    DeviceNotOffered,
     /// Pod Security of the namespace refuses the pod.
     PodSecurityRefused,
     /// The namespace's quota refuses the pod.

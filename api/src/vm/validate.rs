@@ -14,6 +14,7 @@ use super::{Disk, MAX_VM_NAME, Throttle, VirtualMachine, VirtualMachineSpec};
 use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, IoMode};
 
 mod bounds;
+mod device;
 
 /// One thing that is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,17 +70,25 @@ pub fn broken_rules(vm: &VirtualMachine) -> Vec<Problem> {
             .filter(|rule| !(rule.holds)(&vm.spec))
             .map(|rule| Problem::new(rule.path, rule.message)),
     );
-    for (index, disk) in vm.spec.disks.iter().enumerate() {
-        problems.extend(
-            DISK_RULES
-                .iter()
-                .filter(|rule| !(rule.holds)(disk))
-                .map(|rule| {
-                    Problem::new(format!("spec.disks[{index}]{}", rule.path), rule.message)
-                }),
-        );
-    }
+    broken("spec.disks", &vm.spec.disks, DISK_RULES, &mut problems);
+    broken(
+        "spec.devices",
+        &vm.spec.devices,
+        device::RULES,
+        &mut problems,
+    );
     problems
+}
+
+/// The rules that the items of a list break.
+fn broken<T>(path: &str, items: &[T], rules: &[CelRule<T>], problems: &mut Vec<Problem>) {
+    for (index, item) in items.iter().enumerate() {
+        let broken = rules.iter().filter(|rule| !(rule.holds)(item));
+        problems.extend(broken.map(|rule| {
+            let path = format!("{path}[{index}]{}", rule.path);
+            Problem::new(path, rule.message)
+        }));
+    }
 }
 
 fn is_dns_label(name: &str) -> bool {

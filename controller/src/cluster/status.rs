@@ -13,6 +13,7 @@ use crate::Settings;
 mod changes;
 mod conditions;
 mod disks;
+mod node;
 mod phase;
 mod ready;
 

@@ -86,6 +86,47 @@ fn an_emulated_vm_with_every_kind_of_source() {
 }
 
 #[test]
+fn each_device_is_a_unit_of_its_resource() {
+    let device = |name, resource| json!({"name": name, "resource": resource});
+    let spec = |devices: Value| {
+        json!({
+            "memory": "2Gi",
+            "disks": [{"name": "root", "claim": {"name": "web-root"}}],
+            "devices": devices
+        })
+    };
+    let of = |devices| {
+        let pod = pod(
+            &vm(&spec(devices)),
+            1,
+            &observed(),
+            &settings(Restarts::ByPod),
+        );
+        serde_json::to_value(pod.expect("a pod")).expect("JSON")
+    };
+    let plain = of(json!([]));
+    let pod = of(json!([
+        device("gpu", "example.com/a10"),
+        device("key", "example.com/key"),
+        device("gpu-2", "example.com/a10"),
+    ]));
+    let resources = |pod: &Value| pod["spec"]["containers"][0]["resources"].clone();
+    for of in ["limits", "requests"] {
+        assert_eq!(resources(&pod)[of]["example.com/a10"], "2");
+        assert_eq!(resources(&pod)[of]["example.com/key"], "1");
+        assert_eq!(resources(&pod)[of]["coracle.dev/kvm"], "1");
+    }
+    // 3 × 8 MiB, and a 512th of the guest's memory.
+    assert_eq!(resources(&plain)["limits"]["memory"], "2111Mi");
+    assert_eq!(resources(&pod)["limits"]["memory"], "2139Mi");
+    let machine = pod["metadata"]["annotations"]["coracle.dev/machine"].as_str();
+    let machine = coracle_api::machine::Machine::from_json(machine.expect("a description"));
+    let devices = machine.expect("reads").devices;
+    let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, ["gpu", "key", "gpu-2"]);
+}
+
+#[test]
 fn what_is_wrong_with_the_manifest_is_said_at_once() {
     let vm = vm(&json!({"memory": "2G", "disks": []}));
     let refusal = pod(&vm, 1, &observed(), &settings(Restarts::ByPod)).expect_err("refused");

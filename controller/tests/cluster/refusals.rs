@@ -91,6 +91,29 @@ async fn the_pod_passes_the_level_restricted() {
 }
 
 #[tokio::test]
+async fn a_device_that_no_node_has_is_named() {
+    let Some(f) = Fixture::new().await else {
+        return;
+    };
+    let devices = json!({"devices": [
+        {"name": "gpu", "resource": "example.com/a10"},
+        {"name": "nic", "resource": "example.com/vf"},
+    ]});
+    f.create_vm("web", &devices).await;
+    f.until_pod("web-1").await;
+    let why = "0/2 nodes are available: 2 Insufficient example.com/a10.";
+    Node(f.pods()).unschedulable("web-1", why).await;
+    let message = f
+        .until_reason("web", ConditionType::Scheduled, "DeviceNotOffered")
+        .await;
+    assert!(
+        message.contains("\"gpu\" (example.com/a10)") && message.contains(why),
+        "{message}"
+    );
+    assert!(!message.contains("nic"), "{message}");
+}
+
+#[tokio::test]
 async fn a_cluster_without_kvm_is_told_in_plain_words() {
     let Some(f) = Fixture::new().await else {
         return;

@@ -66,7 +66,7 @@ async fn live(
     let signals = Signals::new().map_err(|error| host_failure(&error))?;
     let machine = load(config_dir).map_err(|refusal| refusal.to_termination())?;
     let listener = listen(run_dir).map_err(|error| host_failure(&error))?;
-    let environment = Environment::from_lookup(|name| std::env::var(name).ok());
+    let environment = Environment::of(variables());
     let paths = Paths::of_container(run_dir, qemu);
     let found =
         prepare(&machine, &paths, &environment).map_err(|refusal| refusal.to_termination())?;
@@ -170,4 +170,10 @@ async fn tell(ready: Ready, mut snapshots: watch::Receiver<Snapshot>) {
         Ok(Vm::Creating { .. } | Vm::Stopping { .. } | Vm::Ending { .. } | Vm::Exited(_))
         | Err(_) => {}
     }
+}
+
+/// The variables of the environment, without those that are no text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

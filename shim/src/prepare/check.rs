@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle_api::machine::{Cpu, Disk, Firmware, Interface, Machine};
+use coracle_api::machine::{Cpu, Device, Disk, Firmware, Interface, Machine};
 
 mod bounds;
 mod disk;
@@ -82,15 +82,15 @@ pub enum Problem {
     /// Two of a kind have one name.
     #[error("two {kind}s have the name \"{name}\": names are unique in a VM")]
     SameName {
-        /// `disk` or `interface`.
+        /// `disk`, `interface` or `device`.
         kind: &'static str,
         /// The name.
         name: String,
     },
-    /// A disk or an interface has no usable name.
+    /// A disk, an interface or a device has no usable name.
     #[error("the {kind} name {value:?} is not a DNS label of at most 50 characters")]
     Label {
-        /// `disk` or `interface`.
+        /// `disk`, `interface` or `device`.
         kind: &'static str,
         /// What it says.
         value: String,
@@ -177,6 +177,7 @@ pub fn check(machine: &Machine) -> Vec<Problem> {
     firmware(&machine.firmware, &mut problems);
     disks(&machine.disks, &mut problems);
     interfaces(&machine.interfaces, &mut problems);
+    devices(&machine.devices, &mut problems);
     bounds::rooms(machine, &mut problems);
     problems
 }
@@ -289,6 +290,14 @@ fn interfaces(interfaces: &[Interface], problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+fn devices(devices: &[Device], problems: &mut Vec<Problem>) {
+    labels(
+        "device",
+        devices.iter().map(|device| device.name.as_str()),
+        problems,
+    );
 }
 
 /// Names that are labels, each once.

@@ -93,6 +93,7 @@ pub(super) fn open_all(
     io_uring: Result<(), NoIoUring>,
 ) -> Result<Found, Refusal> {
     let mut found = Found {
+        devices: vec![],
         disks: Vec::new(),
         guards: Vec::new(),
         io_uring,

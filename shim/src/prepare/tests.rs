@@ -59,6 +59,7 @@ impl Container {
             meminfo: self.dir.path().join("meminfo"),
             qemu: crate::qemu::PROGRAM.into(),
             cgroup: self.dir.path().join("cgroup"),
+            devices: DevicePaths::default(),
         }
     }
 
@@ -191,6 +192,7 @@ fn kvm_is_probed_only_when_it_is_asked_for() {
     );
     let environment = Environment {
         kvm_probe: Some("thorough".into()),
+        ..Environment::default()
     };
     let refusal = prepare(&container.machine, &container.paths(), &environment);
     let text = refusal.expect_err("no such level").message();
@@ -305,11 +307,8 @@ fn a_runtime_directory_that_is_not_there_is_the_hosts_trouble() {
 #[test]
 fn the_environment_is_read_by_name() {
     let of = |value: Option<&str>| {
-        Environment::from_lookup(|name| {
-            value
-                .filter(|_| name == names::ENV_KVM_PROBE)
-                .map(str::to_owned)
-        })
+        let variable = value.map(|value| (names::ENV_KVM_PROBE.to_owned(), value.to_owned()));
+        Environment::of(variable)
     };
     assert_eq!(of(Some("run")).kvm_probe.as_deref(), Some("run"));
     assert_eq!(of(None).kvm_probe, None);

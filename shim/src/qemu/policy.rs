@@ -48,7 +48,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Nothing here needs any of it: qemu gets no helper program, no other
+    /// Nothing here needs any of it, the node's devices (VFIO, libusb) neither: qemu gets no helper program, no other
     /// user and no say over its scheduling.
     pub(crate) const STRICT: Self = Self {
         obsolete: "deny",

@@ -227,6 +227,7 @@ fn machine(image: &Path) -> Machine {
             throttle: None,
         }],
         interfaces: vec![],
+        devices: vec![],
         shutdown_seconds: 600,
     }
 }

@@ -1,14 +1,18 @@
 //! VMs that are not started, and why.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use coracle_api::{
-    machine::DiskSource,
+    machine::{Device, DiskSource},
     report::{TerminationMessage, TerminationReason as Reason},
 };
 use nix::{sys::signal::Signal, unistd::Uid};
 
-use crate::bench::{Bench, has_qemu};
+use crate::bench::{Bench, Ended, Running, SHIM, has_qemu};
 
 /// Runs a VM that must be refused with this exit code.
 #[track_caller]
@@ -69,6 +73,78 @@ fn a_disk_that_is_not_there_is_named() {
     let termination = refused(&bench, 3);
     assert_eq!(termination.reason, Reason::DiskNotFound);
     assert_eq!(termination.disk.as_deref(), Some("root"));
+}
+
+fn gpu(bench: &mut Bench) {
+    bench.machine.devices = vec![Device {
+        name: "gpu".into(),
+        resource: "example.com/a10".into(),
+    }];
+    bench.write_machine();
+}
+
+#[test]
+fn a_device_that_was_not_given_is_named() {
+    let mut bench = Bench::new("hello-poweroff");
+    gpu(&mut bench);
+    let termination = refused(&bench, 3);
+    assert_eq!(termination.reason, Reason::DeviceUnavailable);
+    for part in [
+        "device \"gpu\" (example.com/a10)",
+        "CORACLE_DEVICE_EXAMPLE_COM_A10",
+    ] {
+        let said = &termination.message;
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+/// Runs the shim with a variable that names a PCI function and this limit, in
+/// KiB, on locked memory, and without the capability that no limit holds.
+fn run_with_memlock(bench: &Bench, soft: u64, hard: u64) -> Option<Ended> {
+    let tool = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    if !tool("setpriv") || !tool("prlimit") {
+        eprintln!("skipped: there is no setpriv or prlimit");
+        return None;
+    }
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--memlock={}:{}", soft << 10, hard << 10));
+    if Uid::effective().is_root() {
+        command.args([
+            "setpriv",
+            "--bounding-set=-ipc_lock",
+            "--inh-caps=-ipc_lock",
+        ]);
+    }
+    command
+        .arg(SHIM)
+        .args(bench.options())
+        .arg("run")
+        .env("CORACLE_DEVICE_EXAMPLE_COM_A10", "ffff:ff:1f.7")
+        .stdin(Stdio::null());
+    Some(Running::start(command).end())
+}
+
+#[test]
+fn a_limit_on_locked_memory_is_told_before_qemu_starts() {
+    let mut bench = Bench::new("hello-poweroff");
+    gpu(&mut bench);
+    let Some(ended) = run_with_memlock(&bench, 64, 8 << 10) else {
+        return;
+    };
+    ended.assert_code(3);
+    let termination = bench.termination();
+    assert_eq!(termination.reason, Reason::MemoryLockTooLow);
+    for part in ["64 MiB", "may lock 8 MiB", "LimitMEMLOCK"] {
+        let said = &termination.message;
+        assert!(said.contains(part), "{said}");
+    }
+    // What can be raised is raised: now it is the device that is missing.
+    let ended = run_with_memlock(&bench, 64, 128 << 10).expect("as before");
+    ended.assert_code(3);
+    let termination = bench.termination();
+    assert_eq!(termination.reason, Reason::DeviceUnavailable);
+    let said = &termination.message;
+    assert!(said.contains("ffff:ff:1f.7 is not there"), "{said}");
 }
 
 #[test]

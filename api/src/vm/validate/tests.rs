@@ -205,6 +205,47 @@ fn more_rules_refuse_their_violations() {
     assert!(problems(object)[0].1.contains("at most 6"));
 }
 
+#[test]
+fn a_device_is_a_unit_of_an_extended_resource_and_none_of_ours() {
+    let of = |resource: &str| {
+        let mut object = good();
+        object["spec"]["devices"] = serde_json::json!([{"name": "gpu", "resource": resource}]);
+        problems(object)
+    };
+    let long = format!("{}/{}", "d".repeat(63), "n".repeat(63));
+    for good in [
+        "example.com/a10",
+        "a/B_c.d-E",
+        "intel.com/sriov_net",
+        "coracle.dev/gpu",
+        &long,
+    ] {
+        assert_eq!(of(good), vec![], "{good}");
+    }
+    let long = format!("example.com/{}", "n".repeat(64));
+    for (bad, why) in [
+        ("a10", "does not match"),
+        ("Example.com/a10", "does not match"),
+        ("example.com/a10/b", "does not match"),
+        ("example.com/-a", "does not match"),
+        ("example..com/a", "does not match"),
+        (&long, "does not match"),
+        ("gpu.kubernetes.io/a", "Kubernetes' own"),
+        ("requests.example.com/a", "Kubernetes' own"),
+        ("coracle.dev/kvm", "no device for a guest"),
+        ("coracle.dev/vhost-net", "no device for a guest"),
+    ] {
+        let found = of(bad);
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert_eq!(found[0].0, "spec.devices[0].resource");
+        assert!(found[0].1.contains(why), "{bad}: {}", found[0].1);
+    }
+    let mut object = good();
+    let twice = serde_json::json!({"name": "gpu", "resource": "example.com/a10"});
+    object["spec"]["devices"] = serde_json::json!([twice, twice]);
+    assert!(problems(object)[0].1.contains("two entries have the name"));
+}
+
 /// A CEL rule without its predicate, or the other way round, fails here.
 #[test]
 fn the_predicates_are_the_schemas_rules() {
@@ -238,6 +279,7 @@ fn the_predicates_are_the_schemas_rules() {
         .iter()
         .map(|rule| rule.message)
         .chain(DISK_RULES.iter().map(|rule| rule.message))
+        .chain(device::RULES.iter().map(|rule| rule.message))
         .chain([NAME_TOO_LONG])
         .map(str::to_owned)
         .collect();

@@ -1,10 +1,10 @@
 //! The conditions `Ready` and `Scheduled`: what keeps a guest from running.
 
-use coracle_api::names::RESOURCE_KVM;
-use coracle_api::vm::{ConditionReason, Phase, Termination};
+use coracle_api::vm::{ConditionReason, Phase, Termination, VirtualMachineSpec};
 
 use super::Sources;
 use super::conditions::{Says, refused};
+use super::node::waits_for_node;
 use crate::cluster::apply::Outcome;
 use crate::cluster::decide::Stage;
 use crate::cluster::facts::{Container, PodFacts};
@@ -13,7 +13,9 @@ use crate::cluster::facts::{Container, PodFacts};
 pub(super) fn ready(sources: &Sources<'_>, phase: Phase) -> Says {
     match (sources.outcome, &sources.decision.stage) {
         (Outcome::Refused(refusal), _) => Says::no(refusal.reason, refusal.message.clone()),
-        (Outcome::Created(pod), _) | (_, Stage::Live(pod)) => live(pod, phase),
+        (Outcome::Created(pod), _) | (_, Stage::Live(pod)) => {
+            live(pod, phase, &sources.seen.vm.spec)
+        }
         (Outcome::ClaimRefused(refusal), Stage::Refused(_)) => {
             Says::no(refusal.reason, refusal.message.clone())
         }
@@ -31,7 +33,7 @@ pub(super) fn ready(sources: &Sources<'_>, phase: Phase) -> Says {
     }
 }
 
-fn live(pod: &PodFacts, phase: Phase) -> Says {
+fn live(pod: &PodFacts, phase: Phase, spec: &VirtualMachineSpec) -> Says {
     let name = &pod.name;
     match (phase, &pod.container) {
         (Phase::Running, Container::Running { ready: Some(_), .. }) => Says::yes("the guest runs"),
@@ -46,7 +48,7 @@ fn live(pod: &PodFacts, phase: Phase) -> Says {
                  says why, kubectl logs {name} what came before"
             ),
         ),
-        (Phase::Scheduling, _) => waits_for_node(pod),
+        (Phase::Scheduling, _) => waits_for_node(pod, spec),
         (_, container) => starting(pod, container),
     }
 }
@@ -144,29 +146,6 @@ pub(super) fn scheduled(sources: &Sources<'_>) -> Says {
     };
     match &pod.node {
         Some(node) => Says::yes(format!("pod {:?} is on node {node:?}", pod.name)),
-        None => waits_for_node(pod),
+        None => waits_for_node(pod, &sources.seen.vm.spec),
     }
-}
-
-fn waits_for_node(pod: &PodFacts) -> Says {
-    let Some(why) = &pod.unschedulable else {
-        let message = format!("pod {:?} waits for a node", pod.name);
-        return Says::no(ConditionReason::Scheduling, message);
-    };
-    if why.contains(&format!("Insufficient {RESOURCE_KVM}")) {
-        return Says::no(
-            ConditionReason::KvmUnavailable,
-            format!(
-                "no node with room offers {RESOURCE_KVM}, a /dev/kvm that works: kubectl describe \
-                 nodes shows how many of it each has and how many are used; where there are none, \
-                 the device plugin's log on that node says why (no virtualization in the firmware \
-                 or in the cloud's machine, no module kvm, a probe that failed). Without KVM set \
-                 accelerator: Emulation. The scheduler says: {why}"
-            ),
-        );
-    }
-    Says::no(
-        ConditionReason::Unschedulable,
-        format!("no node has room for the pod. The scheduler says: {why}"),
-    )
 }

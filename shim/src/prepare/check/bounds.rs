@@ -51,10 +51,16 @@ pub(super) fn rooms(machine: &Machine, problems: &mut Vec<Problem>) {
         "put further disks on the bus Scsi",
     );
     room(
-        "disks on the bus Usb",
-        on(DiskBus::Usb),
+        "disks on the bus Usb and devices",
+        on(DiskBus::Usb) + machine.devices.len(),
         USB_PORTS,
         "put further disks on the bus Scsi",
+    );
+    room(
+        "devices",
+        machine.devices.len(),
+        pci::PORTS_MAX,
+        "use fewer",
     );
     room(
         "interfaces",

@@ -253,9 +253,9 @@ fn buses_are_full_at_some_point() {
         );
     }
     let interfaces = |count: u8| (0..count).map(|n| sample::interface(n, InterfaceModel::Virtio));
-    assert_eq!(problems(|m| m.interfaces = interfaces(11).collect()), []);
+    assert_eq!(problems(|m| m.interfaces = interfaces(9).collect()), []);
     assert!(matches!(
-        one(|m| m.interfaces = interfaces(12).collect()),
+        one(|m| m.interfaces = interfaces(10).collect()),
         Problem::Full {
             what: "interfaces",
             ..

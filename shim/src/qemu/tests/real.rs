@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::super::{PROGRAM, pci};
 use super::sample;
+use crate::prepare::{FoundDevice, Passed};
 use process::Qemu;
 use world::World;
 
@@ -86,6 +87,48 @@ fn a_network_card_keeps_its_slot_whatever_disks_there_are() {
     });
     let expected = (u64::try_from(pci::nic(0)).ok(), Some(1));
     assert_eq!(slots, [expected, expected]);
+}
+
+/// qemu gets as far as looking for the device, which is not there: it knows
+/// the options, and the root port takes them.
+#[test]
+fn qemu_looks_for_each_device_where_it_is_told() {
+    if !available(Accelerator::Emulation) {
+        return;
+    }
+    let mdev = "/sys/bus/mdev/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+    let node = "/dev/bus/usb/255/255";
+    for (passed, said) in [
+        (
+            Passed::Pci {
+                host: "ffff:ff:1f.7".into(),
+            },
+            "vfio /sys/bus/pci/devices/ffff:ff:1f.7: no such host device",
+        ),
+        (
+            Passed::Mdev {
+                sysfsdev: mdev.into(),
+            },
+            mdev,
+        ),
+        (
+            Passed::Usb {
+                hostdevice: node.into(),
+            },
+            "failed to open /dev/bus/usb/255/255",
+        ),
+    ] {
+        let machine = sample::machine(Accelerator::Emulation);
+        let mut found = sample::found(&machine);
+        found.devices = vec![FoundDevice {
+            name: "device".into(),
+            passed,
+        }];
+        let mut qemu = Qemu::start(&machine, &found);
+        assert_eq!(qemu.exit_code(), Some(1));
+        let words = qemu.last_words();
+        assert!(words.contains(said), "{said} is not in: {words}");
+    }
 }
 
 /// A guest that writes "panicked" to the panic notifier's port.

@@ -1,7 +1,8 @@
 //! Machines to test with.
 
 use coracle_api::machine::{
-    BlockSize, CloudInitData, Cpu, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine,
+    BlockSize, CloudInitData, Cpu, Device, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION,
+    Machine,
 };
 use coracle_api::types::{
     Accelerator, Binding, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy,
@@ -12,7 +13,7 @@ use coracle_block::uring::NoIoUring;
 
 use std::path::Path;
 
-use crate::prepare::{Found, FoundDisk};
+use crate::prepare::{Found, FoundDevice, FoundDisk, Passed};
 
 /// A machine and what was found for it.
 pub(crate) struct Sample {
@@ -39,6 +40,7 @@ pub(crate) fn machine(accelerator: Accelerator) -> Machine {
         firmware: Firmware::Bios {},
         disks: vec![],
         interfaces: vec![],
+        devices: vec![],
         shutdown_seconds: 55,
     }
 }
@@ -86,6 +88,7 @@ pub(crate) fn found(machine: &Machine) -> Found {
         FoundDisk { disk, facts }
     };
     Found {
+        devices: vec![],
         disks: machine.disks.iter().map(found).collect(),
         guards: vec![],
         // As in a container with the runtime's default profile.
@@ -158,6 +161,7 @@ pub(crate) fn all() -> Vec<Sample> {
         sample("odd-texts", odd_texts()),
         sample("many-disks", many_disks()),
         sample("every-place-taken", every_place_taken()),
+        devices(),
     ]
 }
 
@@ -316,6 +320,37 @@ fn odd_texts() -> Machine {
     }
 }
 
+/// A GPU with its sound function, seven virtual functions, a part of a card,
+/// and a key.
+fn devices() -> Sample {
+    let pci = |host: String| Passed::Pci { host };
+    let mut passed = vec![pci("0000:3b:00.0".into()), pci("0000:3b:00.1".into())];
+    passed.push(Passed::Usb {
+        hostdevice: "/dev/bus/usb/001/007".into(),
+    });
+    passed.extend((0..7).map(|function| pci(format!("0000:5e:02.{function}"))));
+    passed.push(Passed::Mdev {
+        sysfsdev: "/sys/bus/mdev/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001".into(),
+    });
+    let names = (0..passed.len()).map(|index| format!("device-{index}"));
+    let found: Vec<FoundDevice> = names
+        .zip(passed)
+        .map(|(name, passed)| FoundDevice { name, passed })
+        .collect();
+    let device = |found: &FoundDevice| Device {
+        name: found.name.clone(),
+        resource: "example.com/device".into(),
+    };
+    let devices = found.iter().map(device).collect();
+    let machine = Machine {
+        devices,
+        ..bios(Accelerator::Kvm)
+    };
+    let mut sample = sample("devices", machine);
+    sample.found.devices = found;
+    sample
+}
+
 fn many_disks() -> Machine {
     let one = |index: u32| Disk {
         boot_index: Some(index + 1),
@@ -340,7 +375,7 @@ fn every_place_taken() -> Machine {
         (0..count).map(move |index| disk(&format!("{bus:?}-{index}").to_lowercase(), bus))
     };
     let mut machine = Machine {
-        interfaces: (0..11)
+        interfaces: (0..9)
             .map(|index| interface(index, InterfaceModel::E1000e))
             .collect(),
         ..machine(Accelerator::Emulation)
@@ -348,6 +383,6 @@ fn every_place_taken() -> Machine {
     machine.disks.extend(on(DiskBus::Sata, 6));
     machine.disks.extend(on(DiskBus::Usb, 15));
     machine.disks.extend(on(DiskBus::Scsi, 3));
-    machine.disks.extend(on(DiskBus::Virtio, 30 - 2 - 2 - 11));
+    machine.disks.extend(on(DiskBus::Virtio, 30 - 2 - 2 - 9));
     machine
 }

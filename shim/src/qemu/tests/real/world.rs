@@ -55,6 +55,8 @@ impl World {
         (
             machine,
             Found {
+                // There are none that every machine under test has.
+                devices: vec![],
                 disks: disks.collect(),
                 guards: vec![],
                 io_uring: sample.found.io_uring,
