@@ -134,7 +134,7 @@ fn a_limit_on_locked_memory_is_told_before_qemu_starts() {
     ended.assert_code(3);
     let termination = bench.termination();
     assert_eq!(termination.reason, Reason::MemoryLockTooLow);
-    for part in ["64 MiB", "may lock 8 MiB", "LimitMEMLOCK"] {
+    for part in ["locks 96 MiB", "may lock 8 MiB", "LimitMEMLOCK"] {
         let said = &termination.message;
         assert!(said.contains(part), "{said}");
     }

@@ -124,8 +124,8 @@ pub enum DeviceError {
     },
     /// The kernel would refuse to lock the guest's memory.
     #[error(
-        "VFIO locks the guest's memory, {} MiB with {} MiB for devices, and this container may lock \
-         {} MiB (RLIMIT_MEMLOCK): set LimitMEMLOCK=infinity in the unit of containerd, or \
+        "VFIO locks {} MiB, the guest's memory and {} MiB, and this container may lock {} MiB \
+          (RLIMIT_MEMLOCK): set LimitMEMLOCK=infinity in the unit of containerd, or \
          default_ulimits = [\"memlock=-1:-1\"] of CRI-O, on the node", wanted >> 20, MARGIN >> 20,
          limit >> 20
     )]

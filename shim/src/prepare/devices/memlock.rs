@@ -1,6 +1,6 @@
 //! May the guest's memory be locked, as VFIO does?
 //!
-//! The kernel counts what it pins for a device's DMA against RLIMIT_MEMLOCK
+//! The kernel counts what it pins for a device's DMA against `RLIMIT_MEMLOCK`
 //! and lets qemu fail in the middle of its start. A soft limit below the hard
 //! one is raised, which any process may; qemu inherits it.
 
