@@ -121,7 +121,7 @@ pub struct Disk {
     /// What becomes of discards.
     pub discard: DiscardMode,
     /// What becomes of runs of zeroes that the guest writes.
-    #[serde(default, skip_serializing_if = "DetectZeroes::is_off")]
+    #[serde(default, skip_serializing_if = "DetectZeroes::is_ignore")]
     pub detect_zeroes: DetectZeroes,
     /// What happens on errors.
     pub error_policy: ErrorPolicy,
@@ -160,7 +160,7 @@ impl Disk {
             cache: CacheMode::default(),
             io: IoMode::default(),
             discard: DiscardMode::default(),
-            detect_zeroes: DetectZeroes::Off,
+            detect_zeroes: DetectZeroes::Ignore,
             error_policy: ErrorPolicy::default(),
             read_only: false,
             shareable: false,
@@ -328,7 +328,7 @@ mod tests {
                 cache: CacheMode::None,
                 io: IoMode::Auto,
                 discard: DiscardMode::Unmap,
-                detect_zeroes: DetectZeroes::Off,
+                detect_zeroes: DetectZeroes::Ignore,
                 error_policy: ErrorPolicy::Stop,
                 read_only: false,
                 shareable: false,

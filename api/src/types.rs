@@ -82,9 +82,9 @@ impl DiskType {
 pub enum DetectZeroes {
     /// They are written. Looking for them costs a pass over every write.
     #[default]
-    Off,
+    Ignore,
     /// The device is told to write zeroes, which is less to transfer.
-    On,
+    WriteZeroes,
     /// They become discards, so that thin storage stays thin.
     Unmap,
 }
@@ -92,8 +92,8 @@ pub enum DetectZeroes {
 impl DetectZeroes {
     /// Whether nothing is looked for.
     #[must_use]
-    pub fn is_off(&self) -> bool {
-        *self == Self::Off
+    pub fn is_ignore(&self) -> bool {
+        *self == Self::Ignore
     }
 }
 

@@ -185,3 +185,15 @@ fn every_condition_and_reason_is_explained_with_its_advice() {
         );
     }
 }
+
+/// A manifest says them without quotes, and kubectl reads YAML 1.1.
+#[test]
+fn no_word_is_a_boolean_to_kubectl() {
+    let (mut fields, mut words) = (BTreeSet::new(), BTreeSet::new());
+    walk("spec", &schema("spec"), &mut fields, &mut words);
+    assert!(words.contains("Unmap"), "the words are found: {words:?}");
+    for boolean in ["y", "n", "yes", "no", "on", "off", "true", "false"] {
+        let taken = words.iter().find(|word| word.eq_ignore_ascii_case(boolean));
+        assert_eq!(taken, None, "it would reach the API server as a boolean");
+    }
+}

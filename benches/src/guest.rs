@@ -89,7 +89,7 @@ fn machine(firmware: Firmware, disk: &Path) -> Machine {
             cache: CacheMode::Writeback,
             io: IoMode::Auto,
             discard: DiscardMode::Unmap,
-            detect_zeroes: DetectZeroes::Off,
+            detect_zeroes: DetectZeroes::Ignore,
             error_policy: ErrorPolicy::Stop,
             read_only: false,
             shareable: false,

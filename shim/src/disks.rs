@@ -1,8 +1,8 @@
 //! The disks of a running VM: held for it, watched for another size, and
 //! looked after when they have no room.
 //!
-//! What is decided here about a size or a retry is pure ([`size`], [`retry`]);
-//! [`watch`] is what wakes. Never writes to a disk, and never changes a size:
+//! What is decided here about a size or a retry is pure (`size`, `retry`);
+//! `watch` is what wakes. Never writes to a disk, and never changes a size:
 //! an image file has the size that its owner gives it, a device that of its
 //! volume. A disk that grew is told to the guest; one that shrank is not,
 //! because no guest survives that.

@@ -57,7 +57,7 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, Erro
     "!has(self.type) || self.type != 'Lun' || has(self.bus) && self.bus == 'Scsi' && (has(self.claim) || has(self.claimTemplate)) && (!has(self.cache) || self.cache == 'None')"
 ).message("type Lun needs bus Scsi, a claim and cache None").field_path(".type"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.type) || self.type != 'Lun' || !has(self.throttle) && !has(self.blockSize) && !has(self.serial) && (!has(self.detectZeroes) || self.detectZeroes == 'Off')"
+    "!has(self.type) || self.type != 'Lun' || !has(self.throttle) && !has(self.blockSize) && !has(self.serial) && (!has(self.detectZeroes) || self.detectZeroes == 'Ignore')"
 ).message("type Lun is the device itself: throttle, blockSize, serial and detectZeroes have no effect on it").field_path(".type"))]
 #[x_kube(validation = Rule::new(
     "!has(self.detectZeroes) || self.detectZeroes != 'Unmap' || !has(self.discard) || self.discard == 'Unmap'"

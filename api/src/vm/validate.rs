@@ -276,7 +276,7 @@ const DISK_RULES: &[CelRule<Disk>] = &[
                 || disk.throttle.is_none()
                     && disk.block_size.is_none()
                     && disk.serial.is_none()
-                    && disk.detect_zeroes == DetectZeroes::Off
+                    && disk.detect_zeroes == DetectZeroes::Ignore
         },
     },
     CelRule {

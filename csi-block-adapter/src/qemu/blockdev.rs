@@ -129,8 +129,8 @@ impl Blockdev {
                 DiscardMode::Ignore => Discard::Ignore,
             },
             detect_zeroes: match disk.detect_zeroes {
-                Zeroes::Off => DetectZeroes::Off,
-                Zeroes::On => DetectZeroes::On,
+                Zeroes::Ignore => DetectZeroes::Off,
+                Zeroes::WriteZeroes => DetectZeroes::On,
                 Zeroes::Unmap => DetectZeroes::Unmap,
             },
             read_only: disk.read_only,

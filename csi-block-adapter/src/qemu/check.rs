@@ -203,7 +203,7 @@ fn lun(disk: &Disk) -> Result<(), Impossible> {
     let settings = [
         ("throttle", disk.throttle.is_some()),
         ("blockSize", disk.block_size.is_some()),
-        ("detectZeroes", disk.detect_zeroes != DetectZeroes::Off),
+        ("detectZeroes", disk.detect_zeroes != DetectZeroes::Ignore),
     ];
     match settings.into_iter().find(|(_, set)| *set) {
         Some((setting, _)) => Err(Impossible::OnLun { setting }),

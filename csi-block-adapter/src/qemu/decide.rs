@@ -115,8 +115,8 @@ fn discard(disk: &Disk, facts: &DeviceFacts) -> (String, String) {
 
 fn detect_zeroes(disk: &Disk) -> (String, String) {
     let (value, why) = match disk.detect_zeroes {
-        DetectZeroes::Off => ("off", "looking for zeroes costs a pass over every write"),
-        DetectZeroes::On => ("on", "the manifest says so"),
+        DetectZeroes::Ignore => ("off", "looking for zeroes costs a pass over every write"),
+        DetectZeroes::WriteZeroes => ("on", "the manifest says so"),
         DetectZeroes::Unmap => ("unmap", "the manifest says so"),
     };
     (value.into(), why.into())

@@ -44,7 +44,7 @@ fn disk(source: DiskSource) -> Disk {
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
-        detect_zeroes: Zeroes::Off,
+        detect_zeroes: Zeroes::Ignore,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,

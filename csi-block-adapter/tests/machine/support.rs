@@ -153,7 +153,7 @@ pub(crate) fn disk(source: DiskSource) -> Disk {
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
-        detect_zeroes: DetectZeroes::Off,
+        detect_zeroes: DetectZeroes::Ignore,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,

@@ -165,7 +165,7 @@ pub(crate) fn resolved(disk: &Disk, seed: &Path) -> Disk {
         cache: CacheMode::Writeback,
         io: IoMode::Threads,
         discard: DiscardMode::Ignore,
-        detect_zeroes: DetectZeroes::Off,
+        detect_zeroes: DetectZeroes::Ignore,
         read_only: disk.bus != DiskBus::Sata || disk.disk_type == DiskType::Cdrom,
         shareable: false,
         iothread: false,

@@ -215,7 +215,7 @@ fn machine(image: &Path) -> Machine {
             cache: CacheMode::Writeback,
             io: IoMode::Threads,
             discard: DiscardMode::Unmap,
-            detect_zeroes: DetectZeroes::Off,
+            detect_zeroes: DetectZeroes::Ignore,
             error_policy: ErrorPolicy::Stop,
             read_only: false,
             shareable: false,

@@ -59,7 +59,7 @@ prop_compose! {
         queues in any::<Option<u16>>(),
         block_size in option::of((size(), size())),
         disk_type in select(vec![DiskType::Disk, DiskType::Cdrom, DiskType::Lun]),
-        detect_zeroes in select(vec![Zeroes::Off, Zeroes::On, Zeroes::Unmap]),
+        detect_zeroes in select(vec![Zeroes::Ignore, Zeroes::WriteZeroes, Zeroes::Unmap]),
         throttle in any_throttle(),
     ) -> Disk {
         Disk {

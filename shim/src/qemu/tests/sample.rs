@@ -57,7 +57,7 @@ pub(crate) fn disk(name: &str, bus: DiskBus) -> Disk {
         cache: CacheMode::None,
         io: IoMode::Auto,
         discard: DiscardMode::Unmap,
-        detect_zeroes: DetectZeroes::Off,
+        detect_zeroes: DetectZeroes::Ignore,
         error_policy: ErrorPolicy::Stop,
         read_only: false,
         shareable: false,
