@@ -37,6 +37,8 @@ async fn the_least_manifest_is_filled_with_every_default() -> anyhow::Result<()>
                 "io": made["spec"]["disks"][0]["io"],
                 "discard": made["spec"]["disks"][0]["discard"],
                 "errorPolicy": made["spec"]["disks"][0]["errorPolicy"],
+                "detectZeroes": made["spec"]["disks"][0]["detectZeroes"],
+                "type": "Disk",
                 "readOnly": false,
                 "shareable": false,
                 "iothread": false,
