@@ -40,7 +40,8 @@ select_suites() {
 }
 
 build() {
-    timed "Building the programs" cargo build --locked -p coracle-device-plugin -p coracle-controller -p coracle
+    timed "Building the programs" cargo build --locked -p coracle-device-plugin -p coracle-controller \
+        -p coracle -p coracle-test-csi
     timed "Building the tests" cargo test --locked -p coracle-e2e --no-run
 }
 
@@ -144,6 +145,11 @@ if [[ ${1:-} == shell ]]; then
     shell=${SHELL:-/bin/bash}
 else
     select_suites "$@"
+fi
+# CSI's own controllers take minutes, once, and only the tests of storage need
+# them.
+if [[ -n $shell || $("${test_programs[cluster]}" --list --format terse "$@") == *storage::* ]]; then
+    programs+=:$("$repo/scripts/kubernetes.sh" csi-provisioner csi-resizer)
 fi
 # The controller's image takes minutes after a change, and only what is
 # installed needs it.

@@ -7,6 +7,8 @@ set -euo pipefail
 source "$(dirname "$0")/control-plane.sh"
 # shellcheck source=tests/e2e/cluster/node.sh
 source "$(dirname "$0")/node.sh"
+# shellcheck source=tests/e2e/cluster/csi.sh
+source "$(dirname "$0")/csi.sh"
 
 action=$1 component=$2 node=${3:-node1}
 declare -F "run_$component" >/dev/null || die "there is no component $component"

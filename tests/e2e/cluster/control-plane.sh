@@ -74,6 +74,7 @@ system:kube-controller-manager,controllers
 system:kube-scheduler,scheduler
 system:kube-proxy,proxy
 system:serviceaccount:coracle-system:coracle-controller,coracle
+system:serviceaccount:csi-loop:csi-controller,csi
 USERS
         # More than there are tests with a node of their own.
         for node in node{1..9}; do echo "system:node:$node,$node,system:nodes"; done
@@ -84,6 +85,7 @@ USERS
     kubeconfig system:kube-scheduler "$E2E/run/scheduler.kubeconfig"
     kubeconfig system:kube-proxy "$E2E/run/proxy.kubeconfig"
     kubeconfig system:serviceaccount:coracle-system:coracle-controller "$E2E/run/coracle.kubeconfig"
+    kubeconfig system:serviceaccount:csi-loop:csi-controller "$E2E/run/csi.kubeconfig"
     for node in node{1..9}; do kubeconfig "system:node:$node" "$E2E/run/$node.kubeconfig"; done
 }
 

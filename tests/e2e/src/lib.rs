@@ -7,6 +7,7 @@
 //! never for time. One that disturbs the node has it for itself.
 
 mod cluster;
+mod csi;
 pub mod documents;
 mod installation;
 mod kubectl;
@@ -22,6 +23,7 @@ mod volume;
 mod wait;
 
 pub use cluster::Cluster;
+pub use csi::{Csi, CsiVolume, block_claim, phase as claim_phase};
 pub use installation::{Installation, NAMESPACE};
 pub use kubectl::{Called, Kubectl};
 pub use machine::{Machine, condition};
@@ -32,5 +34,5 @@ pub use rights::{Right, all_rights, rights_of};
 pub use second::{SecondNode, place};
 pub use terminal::Terminal;
 pub use vm::{VmPod, termination, vm_object};
-pub use volume::{BlockVolume, Reach};
+pub use volume::{BlockVolume, Reach, as_udev_leaves_it};
 pub use wait::{PATIENCE, until, wait_for};

@@ -35,6 +35,12 @@ pub enum Component {
     DevicePlugin,
     /// Our controller, with the rights of its service account.
     Controller,
+    /// The CSI driver of the tests.
+    CsiDriver,
+    /// external-provisioner for it.
+    CsiProvisioner,
+    /// external-resizer for it.
+    CsiResizer,
 }
 
 impl Component {
@@ -46,6 +52,9 @@ impl Component {
             Self::Containerd => "containerd",
             Self::DevicePlugin => "device_plugin",
             Self::Controller => "controller",
+            Self::CsiDriver => "csi_driver",
+            Self::CsiProvisioner => "csi_provisioner",
+            Self::CsiResizer => "csi_resizer",
         }
     }
 }

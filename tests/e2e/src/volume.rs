@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::Context;
 use coracle_api::names::DISK_GID;
@@ -45,6 +46,18 @@ impl<'a> Reach<'a> {
     }
 }
 
+/// Gives a device node the owner and mode that udev gives to disks; there may
+/// be no udev here.
+///
+/// # Errors
+/// When the node does not take them.
+pub fn as_udev_leaves_it(device: &Path) -> anyhow::Result<()> {
+    let gid = u32::try_from(DISK_GID).map(Gid::from_raw)?;
+    chown(device, None, Some(gid)).context("chown")?;
+    fs::set_permissions(device, fs::Permissions::from_mode(0o660))?;
+    Ok(())
+}
+
 /// A loop device, the volume on it, and the claim that it is bound to.
 pub struct BlockVolume {
     /// The device and what is on it.
@@ -84,10 +97,7 @@ impl BlockVolume {
         let content = fs::read(guest(content)?)?;
         let name = format!("{}-{claim}", namespace.name);
         let disk = LoopDisk::new(node.dir(), &name, &content, SIZE)?;
-        // What udev does; there may be none here.
-        let gid = u32::try_from(DISK_GID).map(Gid::from_raw)?;
-        chown(disk.path(), None, Some(gid)).context("chown")?;
-        fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o660))?;
+        as_udev_leaves_it(disk.path())?;
 
         let volume: PersistentVolume = serde_json::from_value(json!({
             "metadata": {"name": name},

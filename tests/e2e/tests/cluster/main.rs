@@ -10,6 +10,7 @@ mod kubectl_plugin;
 mod outages;
 mod refused;
 mod rights;
+mod storage;
 mod templates;
 mod two_nodes;
 mod vm_pod;
