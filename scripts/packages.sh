@@ -15,7 +15,7 @@ declare -A groups=(
     [guest]="mmdebstrap:mmdebstrap extlinux:extlinux mkfs.ext4:e2fsprogs debugfs:e2fsprogs sfdisk:fdisk
              /usr/lib/syslinux/mbr/mbr.bin|/usr/lib/EXTLINUX/mbr.bin:syslinux-common"
     [test]="qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils busybox:busybox-static cpio:cpio fsck.vfat:dosfstools setpriv:util-linux"
-    [e2e]="openssl:openssl nft:nftables jq:jq pgrep:procps busybox:busybox-static unshare:util-linux
+    [e2e]="openssl:openssl mkfs.ext4:e2fsprogs nft:nftables jq:jq pgrep:procps busybox:busybox-static unshare:util-linux
            /usr/lib/cni/bridge|/opt/cni/bin/bridge:containernetworking-plugins"
 )
 

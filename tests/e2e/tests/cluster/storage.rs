@@ -231,6 +231,42 @@ async fn a_guest_goes_on_while_its_driver_is_killed_and_comes_back() -> anyhow::
     delete(&namespace, "root", &volume).await
 }
 
+#[tokio::test]
+async fn a_filesystem_claim_of_csi_holds_the_image_of_the_disk() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(csi) = Csi::get(&cluster).await? else {
+        return Ok(());
+    };
+    let namespace = Namespace::new(&cluster).await?;
+    csi.golden(&namespace, "root", "power-button").await?;
+    let mut claim = block_claim("data", Csi::LATE);
+    claim["metadata"]["namespace"] = json!(namespace.name);
+    claim["spec"]["volumeMode"] = json!("Filesystem");
+    claim["spec"]["resources"]["requests"]["storage"] = json!("64Mi");
+    cluster.kubectl.apply(&claim).await?;
+    let disks = json!({"disks": [
+        {"name": "root", "bootOrder": 1, "claim": {"name": "root"}},
+        {"name": "data", "claim": {"name": "data"}},
+    ]});
+    let vm = Machine::apply(&cluster, &namespace, &vm_object("web", disks)).await?;
+    let pod = vm.runs(1).await?;
+    pod.says("guest ready").await?;
+    let volume = csi.bound(&namespace, "data").await?;
+    vm.delete(&pod).await?;
+    volume.is_free().await?;
+    let look = std::process::Command::new("debugfs")
+        .args(["-R", "stat /disk.img"])
+        .arg(volume.file())
+        .output()?;
+    let found = String::from_utf8_lossy(&look.stdout);
+    assert!(found.contains("Type: regular"), "{found}");
+    assert!(found.contains("User:   107"), "{found}");
+    delete(&namespace, "data", &volume).await
+}
+
 /// Makes a volume from a snapshot of another, by CSI's calls.
 async fn from_snapshot(csi: &Csi, of: &CsiVolume, name: &str) -> anyhow::Result<CsiVolume> {
     let mut controller = csi.controller().await?;
