@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use coracle_api::names::RESOURCE_KVM;
-use k8s_openapi::api::core::v1::Node as Object;
+use k8s_openapi::api::core::v1::{Node as Object, Pod};
 use kube::Api;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, repository};
+use crate::pod::PodFacts;
 use crate::wait::wait_for;
 
 /// How many slots the device plugin offers.
@@ -141,21 +142,18 @@ impl Node {
     /// # Errors
     /// When it is not there.
     pub async fn tag_image(&self, from: &str, to: &str) -> anyhow::Result<()> {
-        let address = ["--address", "/run/containerd/containerd.sock"];
-        let tag = [
-            "--namespace",
-            "k8s.io",
-            "images",
-            "tag",
-            "--force",
-            from,
-            to,
-        ];
-        let tagged = Command::new("ctr").args(address).args(tag).output().await;
-        let tagged = tagged.context("ctr cannot be run")?;
-        let said = String::from_utf8_lossy(&tagged.stderr);
-        ensure!(tagged.status.success(), "{from} as {to}: {said}");
-        Ok(())
+        ctr(&["images", "tag", "--force", from, to]).await
+    }
+
+    /// Kills the container of a pod, behind the kubelet's back.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill_container(&self, pod: &Pod) -> anyhow::Result<()> {
+        let id = pod.container().and_then(|c| c.container_id.as_deref());
+        let id = id.and_then(|id| id.strip_prefix("containerd://"));
+        let id = id.context("a container of containerd")?;
+        ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).await
     }
 
     /// The object in the API.
@@ -201,6 +199,21 @@ impl Node {
         .await?;
         Ok(())
     }
+}
+
+/// Asks the node's containerd.
+async fn ctr(arguments: &[&str]) -> anyhow::Result<()> {
+    let address = ["--address", "/run/containerd/containerd.sock"];
+    let asked = Command::new("ctr")
+        .args(address)
+        .args(["--namespace", "k8s.io"])
+        .args(arguments)
+        .output()
+        .await
+        .context("ctr cannot be run")?;
+    let said = String::from_utf8_lossy(&asked.stderr);
+    ensure!(asked.status.success(), "{}: {said}", arguments.join(" "));
+    Ok(())
 }
 
 /// Runs a script of the cluster's to its end.

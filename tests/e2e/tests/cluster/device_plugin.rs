@@ -15,7 +15,7 @@ const BUSYBOX: &str = "coracle.dev/e2e-busybox:1";
 /// A pod that has `/dev/kvm` open and sleeps. One that the kubelet refuses
 /// because it has not heard of the plugin yet is made again, as a controller
 /// would.
-async fn sleeper(namespace: &Namespace, name: &str) -> anyhow::Result<Pod> {
+pub(crate) async fn sleeper(namespace: &Namespace, name: &str) -> anyhow::Result<Pod> {
     let command = ["sh", "-c", "exec 3<>/dev/kvm && exec sleep 3600"];
     let pods = namespace.pods();
     loop {

@@ -49,7 +49,7 @@ async fn gone(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
 }
 
 /// Writes the plugin's configuration file as an editor does.
-fn configure(node: &Node, resources: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn configure(node: &Node, resources: &[&str]) -> anyhow::Result<()> {
     let file = node.dir().join(node.name()).join("devices.yaml");
     let new = file.with_extension("new");
     std::fs::write(&new, format!("resources:\n{}", resources.concat()))?;

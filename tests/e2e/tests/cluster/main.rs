@@ -1,7 +1,9 @@
 //! Coracle on a real Kubernetes: API server, scheduler, kubelet, containerd.
 
+mod assignments;
 mod controller;
 mod definition;
+mod device_health;
 mod device_plugin;
 mod devices;
 mod documents;
