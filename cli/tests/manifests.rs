@@ -202,3 +202,26 @@ fn volumes_that_cannot_be_attached_are_refused_and_leave_nothing() {
         assert!(is_empty(&bench.path("state/pods")), "{said}");
     }
 }
+
+#[test]
+fn devices_of_the_node_need_a_cluster() {
+    let Some(bench) = Bench::new() else { return };
+    let devices = "  devices:\n  - {name: gpu, resource: example.com/a10}\n---\n";
+    bench.write("vm.yaml", &VM.replace("---\n", devices));
+    let said = bench.refusal(&["vm.yaml"], 2);
+    for part in ["spec.devices", "\"gpu\" (example.com/a10)", "in a cluster"] {
+        assert!(said.contains(part), "{said}");
+    }
+    bench.write(
+        "vm.yaml",
+        &VM.replace(
+            "---\n",
+            &devices.replace("example.com/a10", "coracle.dev/kvm"),
+        ),
+    );
+    let said = bench.refusal(&["vm.yaml"], 2);
+    assert!(
+        said.contains("vm.yaml:") && said.contains("no device for a guest"),
+        "{said}"
+    );
+}

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use coracle_api::vm::Device;
 use coracle_block::claim::Holder;
 use coracle_controller::{Observed, Restarts};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -31,6 +32,18 @@ pub(super) struct NotEnoughMemory {
     vm: String,
     needed: u64,
     there: u64,
+}
+
+/// The VM is to have devices of the node.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "VM {vm}: spec.devices asks for {devices}, which the device plugin of a cluster's node gives \
+     out: one machine has none that knows which of its devices are for guests. Run the VM in a \
+     cluster, or take spec.devices out"
+)]
+pub(super) struct DevicesNeedACluster {
+    vm: String,
+    devices: String,
 }
 
 /// The machine cannot be looked at.
@@ -91,8 +104,21 @@ impl Plan {
             claims,
             host,
         };
+        plan.check_devices().config()?;
         plan.check_memory()?;
         Ok(plan)
+    }
+
+    fn check_devices(&self) -> Result<(), DevicesNeedACluster> {
+        let devices = &self.manifests.vm.spec.devices;
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let named = |device: &Device| format!("{:?} ({})", device.name, device.resource);
+        Err(DevicesNeedACluster {
+            vm: self.vm.to_string(),
+            devices: devices.iter().map(named).collect::<Vec<_>>().join(", "),
+        })
     }
 
     fn check_memory(&self) -> Result<(), Failure> {

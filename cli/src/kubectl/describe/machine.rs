@@ -1,5 +1,7 @@
 //! The machine, its pod and its devices in a few words each.
 
+use std::collections::BTreeMap;
+
 use coracle_api::names::CONTAINER;
 use coracle_api::vm::VirtualMachine;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
@@ -66,24 +68,44 @@ fn state(state: Option<&ContainerState>, ready: bool) -> String {
     if ready { "ready" } else { "not ready" }.to_owned()
 }
 
-/// What device plugins give to the VM: each resource, how many, and how well
-/// they are where the kubelet says so.
-pub(super) fn devices(pod: Option<&Pod>) -> Vec<String> {
-    let Some(pod) = pod else { return Vec::new() };
-    let spec = pod.spec.as_ref();
-    let containers = spec
-        .map(|spec| spec.containers.as_slice())
-        .unwrap_or_default();
-    let vm = containers
-        .iter()
-        .find(|container| container.name == CONTAINER);
+/// What device plugins give to the VM: each resource, how many, for which of
+/// its devices, and how well they are where the kubelet says so.
+pub(super) fn devices(vm: &VirtualMachine, pod: Option<&Pod>) -> Vec<String> {
+    let mut resources = requested(pod);
+    for device in &vm.spec.devices {
+        resources.entry(device.resource.clone()).or_insert(None);
+    }
+    let line = |(name, count): (String, Option<String>)| {
+        let names: Vec<&str> = vm
+            .spec
+            .devices
+            .iter()
+            .filter(|device| device.resource == name)
+            .map(|device| device.name.as_str())
+            .collect();
+        let used_by = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" for {}", names.join(", "))
+        };
+        match (count, pod) {
+            (Some(count), Some(pod)) => format!("{name}: {count}{used_by}{}", health(pod, &name)),
+            (_, Some(_)) => format!("{name}: none{used_by}, the pod is of an earlier spec"),
+            (_, None) => format!("{name}: none{used_by}, there is no pod"),
+        }
+    };
+    resources.into_iter().map(line).collect()
+}
+
+/// The extended resources of a pod, each with its number.
+fn requested(pod: Option<&Pod>) -> BTreeMap<String, Option<String>> {
+    let spec = pod.and_then(|pod| pod.spec.as_ref());
+    let vm = spec.and_then(|spec| spec.containers.iter().find(|each| each.name == CONTAINER));
     let limits = vm.and_then(|vm| vm.resources.as_ref()?.limits.as_ref());
-    let named = limits
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| name.contains('/'));
-    named
-        .map(|(name, count)| format!("{name}: {}{}", count.0, health(pod, name)))
+    let limits = limits.into_iter().flatten();
+    limits
+        .filter(|(name, _)| name.contains('/'))
+        .map(|(name, count)| (name.clone(), Some(count.0.clone())))
         .collect()
 }
 

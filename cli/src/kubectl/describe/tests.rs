@@ -129,3 +129,35 @@ fn a_disk_with_a_claim_template_shows_the_claim_made_for_it() {
     let text = text::render(&facts(vm, None), at("00:00:05"));
     assert!(text.contains("root   claim web-root"), "{text}");
 }
+
+#[test]
+fn devices_are_told_with_their_names_and_how_they_are() {
+    let mut vm = running("web");
+    let device = |name, resource| json!({"name": name, "resource": resource});
+    let devices = [
+        device("gpu", "example.com/a10"),
+        device("key", "example.com/key"),
+        device("gpu-2", "example.com/a10"),
+    ];
+    vm.spec.devices = devices.map(of).into();
+    let mut given = pod(0);
+    let mut value = serde_json::to_value(&given).expect("JSON");
+    value["spec"]["containers"][0]["resources"]["limits"]["example.com/a10"] = json!("2");
+    value["status"]["containerStatuses"][0]["allocatedResourcesStatus"][1] = json!({
+        "name": "example.com/a10",
+        "resources": [{"resourceID": "0000:3b:00.0", "health": "Unhealthy"}],
+    });
+    given = serde_json::from_value(value).expect("a pod");
+    assert_eq!(
+        machine::devices(&vm, Some(&given)),
+        [
+            "coracle.dev/kvm: 1 (kvm-0 Healthy)",
+            "example.com/a10: 2 for gpu, gpu-2 (0000:3b:00.0 Unhealthy)",
+            "example.com/key: none for key, the pod is of an earlier spec",
+        ]
+    );
+    assert_eq!(
+        machine::devices(&vm, None)[1],
+        "example.com/key: none for key, there is no pod"
+    );
+}

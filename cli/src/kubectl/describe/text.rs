@@ -38,7 +38,11 @@ pub(super) fn render(facts: &Facts, now: Timestamp) -> String {
     let claims = facts.explanations.iter().map(ToString::to_string);
     list(&mut text, "Claims", &claims.collect::<Vec<_>>());
     section(&mut text, "Interfaces", &interfaces(facts));
-    list(&mut text, "Devices", &machine::devices(facts.pod.as_ref()));
+    list(
+        &mut text,
+        "Devices",
+        &machine::devices(&facts.vm, facts.pod.as_ref()),
+    );
     section(&mut text, "Conditions", &conditions(&status, now));
     section(&mut text, "Events", &events(&facts.events, now));
     list(&mut text, "Not shown", &facts.hidden);
