@@ -223,7 +223,7 @@ fn qemu_takes_every_other_setting() {
         |disk| disk.iothread = true,
         |disk| disk.io = IoMode::Threads,
         |disk| disk.io = IoMode::IoUring,
-        |disk| disk.detect_zeroes = DetectZeroes::On,
+        |disk| disk.detect_zeroes = DetectZeroes::WriteZeroes,
         |disk| disk.detect_zeroes = DetectZeroes::Unmap,
         |disk| {
             (disk.disk_type, disk.read_only) = (DiskType::Cdrom, true);

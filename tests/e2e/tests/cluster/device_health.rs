@@ -87,7 +87,9 @@ async fn will_report_a_pod_s_device_status_as_healthy_then_unhealthy_and_lower_a
     pods.create(&PostParams::default(), &pod).await?;
     let healthy = |pod: Option<&Pod>| health(pod) == Some("Healthy");
     let unhealthy = |pod: Option<&Pod>| health(pod) == Some("Unhealthy");
-    wait_for(&pods, "holder", "its device is healthy", healthy).await?;
+    // The device is told before the container's start.
+    let runs = |pod: Option<&Pod>| pod.is_some_and(PodFacts::runs) && healthy(pod);
+    wait_for(&pods, "holder", "it runs with a healthy device", runs).await?;
     let id = pods.logs("holder", &LogParams::default()).await?;
     let device = nodes.find(id.trim())?;
 
