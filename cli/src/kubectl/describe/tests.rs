@@ -143,10 +143,11 @@ fn devices_are_told_with_their_names_and_how_they_are() {
     let mut given = pod(0);
     let mut value = serde_json::to_value(&given).expect("JSON");
     value["spec"]["containers"][0]["resources"]["limits"]["example.com/a10"] = json!("2");
-    value["status"]["containerStatuses"][0]["allocatedResourcesStatus"][1] = json!({
+    let status = &mut value["status"]["containerStatuses"][0]["allocatedResourcesStatus"];
+    status.as_array_mut().expect("a list").push(json!({
         "name": "example.com/a10",
         "resources": [{"resourceID": "0000:3b:00.0", "health": "Unhealthy"}],
-    });
+    }));
     given = serde_json::from_value(value).expect("a pod");
     assert_eq!(
         machine::devices(&vm, Some(&given)),
