@@ -38,6 +38,15 @@ fn losetup(arguments: &[&str]) -> Option<String> {
     )
 }
 
+/// An image of zeroes in this directory.
+pub(crate) fn image(dir: &Path, bytes: u64) -> PathBuf {
+    let path = dir.join("data.img");
+    File::create(&path)
+        .and_then(|file| file.set_len(bytes))
+        .expect("makes an image");
+    path
+}
+
 /// A loop device.
 pub(crate) struct Loop {
     path: String,

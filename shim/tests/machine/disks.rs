@@ -20,7 +20,7 @@ use nix::{
 
 use crate::{
     bench::{Bench, PATIENCE, Running, has_qemu},
-    devices::{Loop, Tmpfs},
+    devices::{Loop, Tmpfs, image},
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -228,10 +228,7 @@ fn what_the_guest_has_written_survives_the_end_of_qemu() {
         return;
     }
     let dir = tempfile::tempdir().expect("makes a directory");
-    let path = dir.path().join("data.img");
-    File::create(&path)
-        .and_then(|file| file.set_len(MIB))
-        .expect("makes an image");
+    let path = image(dir.path(), MIB);
     let Some(device) = Loop::new(&path) else {
         return;
     };

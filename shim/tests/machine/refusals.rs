@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
 };
 
@@ -18,7 +17,10 @@ use nix::{
     unistd::Uid,
 };
 
-use crate::bench::{Bench, Ended, Running, SHIM, has_qemu};
+use crate::{
+    bench::{Bench, Ended, Running, SHIM, has_qemu},
+    devices::Loop,
+};
 
 /// Runs a VM that must be refused with this exit code.
 #[track_caller]
@@ -187,50 +189,19 @@ fn one_shim_per_runtime_directory() {
     shim.end().assert_code(0);
 }
 
-/// A loop device, detached when dropped.
-struct Loop(String);
-
-impl Loop {
-    fn attach(image: &Path) -> Option<Self> {
-        if !Uid::effective().is_root() {
-            eprintln!("skipped: a loop device needs root");
-            return None;
-        }
-        let output = Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(image)
-            .output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self(
-                String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-            )),
-            _ => {
-                eprintln!("skipped: there is no loop device to be had");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
-}
-
 #[test]
 fn a_block_device_that_another_vm_has_is_busy() {
     if !has_qemu() {
         return;
     }
     let mut first = Bench::new("power-button");
-    let Some(device) = Loop::attach(&first.path("disk.img")) else {
+    let Some(device) = Loop::new(&first.path("disk.img")) else {
         return;
     };
     let mut second = Bench::new("power-button");
     for bench in [&mut first, &mut second] {
         bench.machine.disks[0].source = DiskSource::Block {
-            path: device.0.clone(),
+            path: device.path().to_owned(),
         };
         bench.write_machine();
     }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     bench::{Bench, has_qemu},
-    devices::Loop,
+    devices::{Loop, image},
     disks::{MIB, direct, stop, wait_for_disk, with_data},
 };
 
@@ -82,10 +82,7 @@ fn a_read_only_disk_that_grows_is_noted() {
         return;
     }
     let dir = tempfile::tempdir().expect("makes a directory");
-    let path = dir.path().join("data.img");
-    File::create(&path)
-        .and_then(|file| file.set_len(MIB))
-        .expect("makes an image");
+    let path = image(dir.path(), MIB);
     let bench = with_data("power-button", &path, |disk| disk.read_only = true);
     let shim = bench.run();
     shim.wait_for("guest ready");
@@ -105,10 +102,7 @@ fn a_guest_that_grows_under_load_reads_what_it_wrote() {
         return;
     }
     let dir = tempfile::tempdir().expect("makes a directory");
-    let path = dir.path().join("data.img");
-    File::create(&path)
-        .and_then(|file| file.set_len(MIB))
-        .expect("makes an image");
+    let path = image(dir.path(), MIB);
     let Some(device) = Loop::new(&path) else {
         return;
     };
