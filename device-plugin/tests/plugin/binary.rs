@@ -114,12 +114,7 @@ async fn it_says_that_a_kubelet_before_1_26_is_too_old() {
         path_as_authority: true,
         ..Faults::default()
     };
-    let kubelet = node
-        .kubelet(Options {
-            faults,
-            ..Options::default()
-        })
-        .await;
+    let kubelet = node.faulty_kubelet(faults).await;
     let (_program, mut log) = Program::told(&node, &[]);
     let said = tokio::task::spawn_blocking(move || {
         log.find_map(|line| line.ok().filter(|line| line.contains("not registered")))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_device_plugin::{Config, Grant, Roots, RunError, run};
-use coracle_kubelet::{Device, Kubelet, Options};
+use coracle_kubelet::{Device, Faults, Kubelet, Options};
 use coracle_kvm_probe::Level;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tempfile::TempDir;
@@ -154,6 +154,15 @@ impl Node {
         Kubelet::serve(&self.kubelet_dir(), options)
             .await
             .expect("serves")
+    }
+
+    /// A kubelet that misbehaves, and is one like any other but for that.
+    pub(crate) async fn faulty_kubelet(&self, faults: Faults) -> Kubelet {
+        let options = Options {
+            faults,
+            ..Options::default()
+        };
+        self.kubelet(options).await
     }
 }
 

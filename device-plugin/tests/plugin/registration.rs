@@ -130,12 +130,7 @@ async fn a_refusal_is_not_the_end() {
         refuse: 3,
         ..Faults::default()
     };
-    let kubelet = node
-        .kubelet(Options {
-            faults,
-            ..Options::default()
-        })
-        .await;
+    let kubelet = node.faulty_kubelet(faults).await;
     let plugin = Plugin::start(node.config());
     all_healthy(&kubelet).await;
     assert_eq!(kubelet.registrations(), 4);
@@ -149,12 +144,7 @@ async fn it_registers_again_when_nobody_follows_its_list() {
         drop_streams: 2,
         ..Faults::default()
     };
-    let kubelet = node
-        .kubelet(Options {
-            faults,
-            ..Options::default()
-        })
-        .await;
+    let kubelet = node.faulty_kubelet(faults).await;
     let plugin = Plugin::start(node.config());
     kubelet
         .wait_for(RESOURCE, |_| kubelet.registrations() == 3, LIMIT)
@@ -171,12 +161,7 @@ async fn it_registers_again_when_its_socket_is_gone_and_the_old_stream_does_no_h
         stale_stream_disconnects: true,
         ..Faults::default()
     };
-    let kubelet = node
-        .kubelet(Options {
-            faults,
-            ..Options::default()
-        })
-        .await;
+    let kubelet = node.faulty_kubelet(faults).await;
     let plugin = Plugin::start(node.config());
     all_healthy(&kubelet).await;
     for again in 2..5 {
@@ -245,12 +230,7 @@ async fn it_stops_at_once_wherever_it_is() {
         answer_after: Duration::from_secs(3600),
         ..Faults::default()
     };
-    let kubelet = node
-        .kubelet(Options {
-            faults,
-            ..Options::default()
-        })
-        .await;
+    let kubelet = node.faulty_kubelet(faults).await;
     let plugin = Plugin::start(node.config());
     while kubelet.registrations() == 0 {
         tokio::task::yield_now().await;
