@@ -56,6 +56,7 @@ pub mod storage;
 pub mod superseded;
 #[cfg(test)]
 mod testing;
+pub mod unreadable;
 
 use context::Term;
 use http::Readiness;

@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::retries::Retries;
 use super::storage::Storage;
 use super::superseded::Superseded;
+use super::unreadable::Unreadable;
 use crate::Settings;
 
 /// Name under which the controller writes: the field manager of what it
@@ -54,6 +55,8 @@ pub struct Context {
     pub pods: PodIndex,
     /// The VMs.
     pub vms: Arc<Vms>,
+    /// Those that cannot be read.
+    pub unreadable: Arc<Unreadable>,
     /// The claims.
     pub claims: Frozen<PersistentVolumeClaim, ()>,
     /// What stands behind them.
@@ -79,6 +82,7 @@ impl Context {
             term,
             pods: PodIndex::default(),
             vms: Arc::new(Frozen::new(phase)),
+            unreadable: Arc::default(),
             claims: Frozen::new(|_| ()),
             storage: Storage::default(),
             users: ByClaim::default(),

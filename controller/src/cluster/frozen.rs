@@ -61,7 +61,7 @@ where
                 self.lock().objects.insert(key_of(object), frozen);
             }
             Event::Delete(object) => {
-                self.lock().objects.remove(&key_of(object));
+                self.forget(&object.namespace().unwrap_or_default(), &object.name_any());
             }
             Event::Init => self.lock().listing.clear(),
             Event::InitApply(object) => {
@@ -75,6 +75,11 @@ where
                 self.listed.open();
             }
         }
+    }
+
+    /// Takes an object out.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.lock().objects.remove(&key(namespace, name));
     }
 
     /// Returns once the first list is in.

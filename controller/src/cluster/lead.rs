@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use coracle_api::names::GROUP;
-use coracle_api::vm::VirtualMachine;
 use coracle_block::claim::{ClassFacts, DriverFacts, VolumeFacts};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,7 +14,7 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
@@ -26,6 +25,7 @@ use super::context::{Context, Term, VmMeta, VmRef};
 use super::http::Readiness;
 use super::reconcile::{ReconcileError, reconcile};
 use super::storage::Storage;
+use super::unreadable::Guarded;
 
 /// How many objects are listed at once.
 const PAGE: u32 = 100;
@@ -44,7 +44,8 @@ pub(super) async fn lead(
 ) -> anyhow::Result<()> {
     readiness.send_replace(Readiness::Listing);
     let ctx = Arc::new(Context::new(term));
-    ctx.term.metrics.leads(ctx.vms.clone());
+    let (vms, unreadable) = (ctx.vms.clone(), ctx.unreadable.clone());
+    ctx.term.metrics.leads(vms, unreadable);
     let looks = looks(&ctx, reflector::store(), stop.clone());
     let listed = async {
         ctx.vms.ready().await;
@@ -86,14 +87,10 @@ fn looks(
     let client = &ctx.term.client;
     let config = watched();
     let (vms_ctx, claims_ctx, pods_ctx) = (ctx.clone(), ctx.clone(), ctx.clone());
-    let vm_stream = watcher(Api::<VirtualMachine>::all(client.clone()), config.clone())
+    let vm_stream = watcher(Api::<Guarded>::all(client.clone()), config.clone())
         .default_backoff()
         .modify(trim)
-        .map(move |event| {
-            let event = event?;
-            vms_ctx.vms.apply(&event);
-            Ok(meta(event))
-        })
+        .map(move |event| Ok(take_in(&vms_ctx, event?)))
         .reflect(vms_writer)
         .applied_objects();
     let claim_stream = watcher(
@@ -181,24 +178,59 @@ where
         .touched_objects()
 }
 
-/// An event without the objects: names, and what tells versions apart.
-fn meta(event: watcher::Event<VirtualMachine>) -> watcher::Event<VmMeta> {
+/// Keeps what a watch over VMs brings, and hands on the event without the
+/// objects: names, and what tells versions apart. A VM that cannot be read
+/// is as good as gone, but for a look that says so.
+fn take_in(ctx: &Context, event: watcher::Event<Guarded>) -> watcher::Event<VmMeta> {
     use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-    let meta = |vm: VirtualMachine| VmMeta {
+    ctx.unreadable.apply(&event);
+    match event {
+        Apply(vm) => {
+            let meta = meta(&vm);
+            match vm.0 {
+                Ok(vm) => ctx.vms.apply(&Apply(vm)),
+                Err(_) => forget(ctx, &meta),
+            }
+            Apply(meta)
+        }
+        InitApply(vm) => {
+            let meta = meta(&vm);
+            if let Ok(vm) = vm.0 {
+                ctx.vms.apply(&InitApply(vm));
+            }
+            InitApply(meta)
+        }
+        Delete(vm) => {
+            let meta = meta(&vm);
+            forget(ctx, &meta);
+            Delete(meta)
+        }
+        Init => {
+            ctx.vms.apply(&Init);
+            Init
+        }
+        InitDone => {
+            ctx.vms.apply(&InitDone);
+            InitDone
+        }
+    }
+}
+
+fn forget(ctx: &Context, vm: &VmMeta) {
+    let namespace = vm.namespace().unwrap_or_default();
+    ctx.vms.forget(&namespace, &vm.name_any());
+}
+
+fn meta(vm: &Guarded) -> VmMeta {
+    let metadata = vm.meta();
+    VmMeta {
         types: None,
         metadata: ObjectMeta {
-            name: vm.metadata.name,
-            namespace: vm.metadata.namespace,
+            name: metadata.name.clone(),
+            namespace: metadata.namespace.clone(),
             ..ObjectMeta::default()
         },
         _phantom: PhantomData,
-    };
-    match event {
-        Apply(vm) => Apply(meta(vm)),
-        Delete(vm) => Delete(meta(vm)),
-        Init => Init,
-        InitApply(vm) => InitApply(meta(vm)),
-        InitDone => InitDone,
     }
 }
 

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::context::Vms;
 use super::facts::word;
+use super::unreadable::Unreadable;
 
 type Labels = Vec<(&'static str, String)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -131,9 +132,9 @@ impl Metrics {
     }
 
     /// This replica leads from now on, and these are its VMs.
-    pub fn leads(&self, vms: Arc<Vms>) {
+    pub fn leads(&self, vms: Arc<Vms>, unreadable: Arc<Unreadable>) {
         self.leading.set(1);
-        *self.vms.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(vms);
+        *self.vms.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((vms, unreadable));
     }
 
     /// All of it, as text.
@@ -147,7 +148,10 @@ impl Metrics {
 
 /// Counted when asked, so that it cannot drift from what there is.
 #[derive(Clone, Default)]
-struct VmsByPhase(Arc<Mutex<Option<Arc<Vms>>>>);
+struct VmsByPhase(Arc<Mutex<Option<Led>>>);
+
+/// The VMs, and those that cannot be read.
+type Led = (Arc<Vms>, Arc<Unreadable>);
 
 impl fmt::Debug for VmsByPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,7 +162,7 @@ impl fmt::Debug for VmsByPhase {
 impl Collector for VmsByPhase {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(store) = store.as_ref() else {
+        let Some((store, unreadable)) = store.as_ref() else {
             return Ok(());
         };
         let family: Family<Labels, Gauge> = Family::default();
@@ -170,7 +174,11 @@ impl Collector for VmsByPhase {
         }
         let type_ = ConstGauge::new(0_i64).metric_type();
         let descriptor = encoder.encode_descriptor("vms", "VMs by phase", None, type_)?;
-        family.encode(descriptor)
+        family.encode(descriptor)?;
+        let unread = ConstGauge::new(i64::try_from(unreadable.count()).unwrap_or(i64::MAX));
+        let help = "VMs that this version of the controller cannot read";
+        let descriptor = encoder.encode_descriptor("vms_unreadable", help, None, type_)?;
+        unread.encode(descriptor)
     }
 }
 
@@ -209,7 +217,7 @@ mod tests {
         let guide = include_str!("../../../docs/operations.md");
         let metrics = Metrics::default();
         // Of each family one, or the family is not there.
-        metrics.leads(Arc::new(Frozen::new(|_| Phase::Pending)));
+        metrics.leads(Arc::new(Frozen::new(|_| Phase::Pending)), Arc::default());
         metrics.wrote("create", "pods");
         metrics.reconciled(Duration::ZERO, true);
         let entered = PhaseTransition {

@@ -5,16 +5,17 @@
 //! the count of API writes, and losing one loses nothing: the status says the
 //! same.
 
-use coracle_api::vm::{Phase, VirtualMachineStatus};
-use kube::Resource;
+use coracle_api::vm::{ConditionType, Phase, VirtualMachineStatus};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType};
-use tracing::debug;
+use kube::{Resource, ResourceExt};
+use tracing::{debug, warn};
 
 use super::apply::Outcome;
-use super::context::Context;
+use super::context::{Context, VmMeta};
 use super::decide::{Act, DeleteReason};
 use super::status::{Sources, condition};
-use coracle_api::vm::ConditionType;
+use super::unreadable::Unread;
 
 /// Longest note of an event, in bytes (events.k8s.io/v1).
 const NOTE_MAX: usize = 1024;
@@ -84,29 +85,56 @@ pub fn of_status(old: Option<&VirtualMachineStatus>, new: &VirtualMachineStatus)
     }
 }
 
+/// Says that a VM cannot be read, and what that means for it.
+pub async fn of_unreadable(ctx: &Context, vm: &VmMeta, unread: &Unread) {
+    let (namespace, name, why) = (vm.namespace(), vm.name_any(), &unread.why);
+    warn!(
+        namespace,
+        vm = name,
+        why,
+        "a VM cannot be read and is left as it is"
+    );
+    let note = Note {
+        warning: true,
+        reason: "Unreadable".to_owned(),
+        action: "Read",
+        text: format!(
+            "this version of the controller cannot read the VM, and leaves it and its pod as they \
+             are: {why}; upgrade the controller, or change the field"
+        ),
+    };
+    let mut reference = vm.object_ref(&());
+    reference.uid = Some(unread.uid.clone());
+    send(ctx, &reference, note).await;
+}
+
 /// Publishes what there is to tell.
 pub async fn publish(ctx: &Context, sources: &Sources<'_>, notes: impl IntoIterator<Item = Note>) {
+    let vm = sources.seen.vm.object_ref(&());
     for note in notes {
-        let mut text = note.text;
-        while text.len() > NOTE_MAX {
-            text.pop();
-        }
-        let event = Event {
-            type_: if note.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: note.reason,
-            note: Some(text),
-            action: note.action.to_owned(),
-            secondary: None,
-        };
-        let vm = sources.seen.vm.object_ref(&());
-        if let Err(error) = ctx.recorder.publish(&event, &vm).await {
-            // The namespace is going away, or the API server is: the status
-            // says the same, and the next look at the VM meets the cause.
-            debug!(%error, "an event was not published");
-        }
+        send(ctx, &vm, note).await;
+    }
+}
+
+async fn send(ctx: &Context, vm: &ObjectReference, note: Note) {
+    let mut text = note.text;
+    while text.len() > NOTE_MAX {
+        text.pop();
+    }
+    let event = Event {
+        type_: if note.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: note.reason,
+        note: Some(text),
+        action: note.action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = ctx.recorder.publish(&event, vm).await {
+        // The namespace is going away, or the API server is: the status
+        // says the same, and the next look at the VM meets the cause.
+        debug!(%error, "an event was not published");
     }
 }

@@ -56,11 +56,13 @@ pub enum ReconcileError {
 pub async fn reconcile(vm: Arc<VmMeta>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     ctx.ready().await;
     let started = Instant::now();
-    let found = ctx
-        .vms
-        .get(&vm.namespace().unwrap_or_default(), &vm.name_any());
+    let namespace = vm.namespace().unwrap_or_default();
+    let found = ctx.vms.get(&namespace, &vm.name_any());
     let Some(vm) = found.map(Arc::new) else {
-        // It went meanwhile, and nothing is left to do for it.
+        // It went meanwhile, or cannot be read: nothing is done for it.
+        if let Some(unread) = ctx.unreadable.tell(&namespace, &vm.name_any()) {
+            notes::of_unreadable(&ctx, &vm, &unread).await;
+        }
         return Ok(Action::await_change());
     };
     let key = key(&vm);

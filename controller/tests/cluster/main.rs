@@ -15,3 +15,4 @@ mod program;
 mod refusals;
 mod server;
 mod templates;
+mod unreadable;
