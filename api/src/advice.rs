@@ -141,6 +141,10 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
             "wait; if it lasts, see whether the pod's node is alive: a node that is known to be \
              off gets the taint node.kubernetes.io/out-of-service"
         }
+        R::NodeUnreachable => {
+            "bring the node or its network back; a node that is known to be off gets the taint \
+             node.kubernetes.io/out-of-service, and the VM starts elsewhere"
+        }
         R::Halted => "start it with: kubectl coracle start NAME",
         R::Ended => "start it again with: kubectl coracle start NAME",
         R::Unschedulable => {

@@ -153,6 +153,8 @@ pub enum ConditionReason {
     Paused,
     /// The guest does not run although its container does.
     GuestNotRunning,
+    /// The node does not answer: whether the guest runs is not known.
+    NodeUnreachable,
     /// The guest was asked to power off.
     Stopping,
     /// The run policy is `Halted`.

@@ -45,6 +45,8 @@ pub struct PodFacts {
     pub scheduled_at: Option<Timestamp>,
     /// What the scheduler says while it finds no node.
     pub unschedulable: Option<String>,
+    /// Whether its node was given up: see [`unreachable`].
+    pub unreachable: bool,
     /// Whether it may still write, as far as can be proven.
     pub life: Life,
     /// What its container does.
@@ -172,6 +174,7 @@ impl PodFacts {
             ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
             scheduled_at: condition_since(&status, "PodScheduled", "True"),
             unschedulable: unschedulable(&status),
+            unreachable: unreachable(&status),
             life: life(pod, &status, incarnation),
             last_crash: last_crash(&status, incarnation),
             container,
@@ -215,6 +218,14 @@ fn unschedulable(status: &PodStatus) -> Option<String> {
         .filter(|c| c.type_ == "PodScheduled" && c.status == "False")
         .find(|c| c.reason.as_deref() == Some("Unschedulable"))
         .map(|c| c.message.clone().unwrap_or_default())
+}
+
+/// Whether the node's controller took the pod's readiness away because the
+/// kubelet does not report any more. A kubelet takes that of the containers
+/// away with it.
+fn unreachable(status: &PodStatus) -> bool {
+    condition_since(status, "Ready", "False").is_some()
+        && condition_since(status, "ContainersReady", "True").is_some()
 }
 
 fn container(status: &PodStatus) -> Container {

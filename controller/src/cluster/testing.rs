@@ -62,6 +62,7 @@ pub(crate) fn running(incarnation: i64) -> PodFacts {
         ip: Some("10.1.2.3".into()),
         scheduled_at: Some(at(1)),
         unschedulable: None,
+        unreachable: false,
         life: Life::Alive,
         container: Container::Running {
             since: at(2),

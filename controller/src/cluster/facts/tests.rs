@@ -150,3 +150,21 @@ fn an_end_without_words_gets_some() {
         );
     }
 }
+
+#[test]
+fn a_node_that_was_given_up_took_the_pods_readiness_alone() {
+    let of = |pod: &str, containers: &str| {
+        let condition = |type_: &str, status: &str| {
+            json!({"type": type_, "status": status,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        };
+        let both = [
+            condition("Ready", pod),
+            condition("ContainersReady", containers),
+        ];
+        facts(&json!({"phase": "Running", "conditions": both})).unreachable
+    };
+    assert!(of("False", "True"));
+    assert!(!of("False", "False"), "a probe that failed");
+    assert!(!of("True", "True"));
+}

@@ -17,7 +17,8 @@ const MESSAGE_MAX: usize = 4096;
 
 /// What a condition says.
 pub(super) struct Says {
-    holds: bool,
+    /// `True`, `False` or `Unknown`.
+    status: &'static str,
     reason: String,
     message: String,
 }
@@ -25,7 +26,7 @@ pub(super) struct Says {
 impl Says {
     pub(super) fn yes(message: impl Into<String>) -> Self {
         Self {
-            holds: true,
+            status: "True",
             reason: word(&ConditionReason::AsExpected),
             message: message.into(),
         }
@@ -35,10 +36,18 @@ impl Says {
         Self::because(word(&reason), message)
     }
 
+    /// Nobody can tell.
+    pub(super) fn unknown(reason: ConditionReason, message: impl Into<String>) -> Self {
+        Self {
+            status: "Unknown",
+            ..Self::no(reason, message)
+        }
+    }
+
     /// With a reason from another list: the shim's, or a claim's.
     pub(super) fn because(reason: String, message: impl Into<String>) -> Self {
         Self {
-            holds: false,
+            status: "False",
             reason,
             message: message.into(),
         }
@@ -69,11 +78,10 @@ pub(super) fn conditions(
         .into_iter()
         .chain(sized)
         .map(|(type_, says)| {
-            let status = if says.holds { "True" } else { "False" };
-            let since = condition(old, type_).filter(|old| old.status == status);
+            let since = condition(old, type_).filter(|old| old.status == says.status);
             Condition {
                 type_: word(&type_),
-                status: status.to_owned(),
+                status: says.status.to_owned(),
                 reason: says.reason,
                 message: cut(says.message),
                 observed_generation: sources.seen.vm.metadata.generation,
@@ -195,7 +203,7 @@ fn restart_required(sources: &Sources<'_>) -> Says {
         ConditionReason::SpecChanged
     };
     Says {
-        holds: true,
+        status: "True",
         reason: word(&reason),
         message: format!(
             "restart the VM to apply {}: kubectl annotate --overwrite cvm {} \

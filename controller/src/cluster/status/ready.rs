@@ -35,6 +35,9 @@ pub(super) fn ready(sources: &Sources<'_>, phase: Phase) -> Says {
 
 fn live(pod: &PodFacts, phase: Phase, spec: &VirtualMachineSpec) -> Says {
     let name = &pod.name;
+    if pod.unreachable {
+        return unreachable(pod);
+    }
     match (phase, &pod.container) {
         (Phase::Running, Container::Running { ready: Some(_), .. }) => Says::yes("the guest runs"),
         (Phase::Paused, _) => Says::no(
@@ -51,6 +54,18 @@ fn live(pod: &PodFacts, phase: Phase, spec: &VirtualMachineSpec) -> Says {
         (Phase::Scheduling, _) => waits_for_node(pod, spec),
         (_, container) => starting(pod, container),
     }
+}
+
+fn unreachable(pod: &PodFacts) -> Says {
+    Says::unknown(
+        ConditionReason::NodeUnreachable,
+        format!(
+            "node {:?} does not answer, and the guest may run on there: the VM starts nowhere \
+             else until the node is back, or is known to be off and has the taint \
+             node.kubernetes.io/out-of-service",
+            pod.node.as_deref().unwrap_or_default()
+        ),
+    )
 }
 
 fn starting(pod: &PodFacts, container: &Container) -> Says {

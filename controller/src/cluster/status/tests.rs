@@ -147,6 +147,24 @@ fn the_phase_of_a_pod() {
 }
 
 #[test]
+fn of_a_guest_on_a_node_that_does_not_answer_nothing_is_known() {
+    let mut pod = running(1);
+    pod.unreachable = true;
+    let status = made(vm(json!({})), vec![pod]);
+    let ready = condition(&status, ConditionType::Ready).expect("it is there");
+    assert_eq!(status.phase, Some(Phase::Running));
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("Unknown", "NodeUnreachable")
+    );
+    assert!(
+        ready.message.contains("out-of-service"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
 fn a_condition_keeps_its_time_while_it_does_not_turn() {
     let first = made(vm(json!({})), vec![running(1)]);
     let mut old = vm(json!({}));

@@ -80,6 +80,17 @@ impl Placed {
         goes_on(&self.before, &self.pod.get().await?)
     }
 
+    /// The VM's condition `Ready` becomes so.
+    async fn ready_is(&self, status: &str, reason: &str) -> anyhow::Result<()> {
+        let what = format!("Ready is {status}: {reason}");
+        let is = self.vm.wait(&what, |vm| {
+            condition(vm, ConditionType::Ready)
+                .is_some_and(|ready| ready.status == status && ready.reason == reason)
+        });
+        assert_eq!(is.await?.phase, Some(Phase::Running));
+        Ok(())
+    }
+
     /// The guest of this boot goes on writing.
     async fn writes(&self, boots: u32) -> anyhow::Result<()> {
         let logbook = self.disk.advances(MANY).await?;
@@ -165,9 +176,11 @@ async fn a_guest_runs_on_while_its_node_is_cut_off_and_after() -> anyhow::Result
         return Ok(());
     };
     placed.second.cut().await?;
+    placed.ready_is("Unknown", "NodeUnreachable").await?;
     placed.writes(1).await?;
     placed.is_alone().await?;
     placed.second.heal().await?;
+    placed.ready_is("True", "AsExpected").await?;
     placed.pod.says("guest ready").await?;
     placed.vm.runs(1).await?;
     placed.writes(1).await?;
