@@ -15,6 +15,7 @@ mod disks;
 mod identity;
 mod kvm;
 mod memory;
+pub(crate) mod processor;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,6 +47,8 @@ pub struct Paths {
     pub kvm: PathBuf,
     /// The kernel's memory report.
     pub meminfo: PathBuf,
+    /// The kernel's account of the processors.
+    pub cpuinfo: PathBuf,
     /// Where the container sees its cgroup.
     pub cgroup: PathBuf,
     /// qemu, which is looked at and not run.
@@ -62,6 +65,7 @@ impl Paths {
             run_dir: run_dir.to_owned(),
             kvm: "/dev/kvm".into(),
             meminfo: "/proc/meminfo".into(),
+            cpuinfo: "/proc/cpuinfo".into(),
             cgroup: "/sys/fs/cgroup".into(),
             qemu: qemu.to_owned(),
             devices: DevicePaths::default(),
@@ -99,6 +103,8 @@ pub struct Found {
     pub devices: Vec<FoundDevice>,
     /// The descriptors that keep everything else off the disks.
     pub guards: Vec<OpenDisk>,
+    /// Whether the host's processors have `IA32_ARCH_CAPABILITIES`.
+    pub arch_capabilities: bool,
     /// Whether qemu can use `io_uring`.
     pub io_uring: Result<(), NoIoUring>,
 }
@@ -153,7 +159,11 @@ pub fn prepare(
     }
     let devices = devices::find(machine, &environment.devices, &paths.devices)?;
     let disks = disks::open_all(machine, &paths.run_dir, uring::probe(&paths.qemu))?;
-    Ok(Found { devices, ..disks })
+    Ok(Found {
+        devices,
+        arch_capabilities: processor::has_arch_capabilities(&paths.cpuinfo),
+        ..disks
+    })
 }
 
 #[cfg(test)]

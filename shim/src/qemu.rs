@@ -54,7 +54,7 @@ pub struct Descriptors {
 pub fn command(machine: &api::Machine, found: &Found, sockets: &Descriptors) -> Vec<String> {
     let mut arguments = Arguments::default();
     process(machine, &mut arguments);
-    board(machine, &mut arguments);
+    board(machine, found.arch_capabilities, &mut arguments);
     monitor(*sockets, &mut arguments);
     firmware(&machine.firmware, &mut arguments);
     platform(machine, found, &mut arguments);
@@ -78,11 +78,12 @@ fn process(machine: &api::Machine, arguments: &mut Arguments) {
 }
 
 /// The chipset, the CPUs and the memory.
-fn board(machine: &api::Machine, arguments: &mut Arguments) {
+fn board(machine: &api::Machine, arch_capabilities: bool, arguments: &mut Arguments) {
     let accelerator = machine.accelerator;
     arguments.add(&Machine::q35(accelerator));
     arguments.add(&Accel::of(accelerator));
-    arguments.add(&Cpu::of(accelerator, machine.cpu.model.as_deref()));
+    let model = machine.cpu.model.as_deref();
+    arguments.add(&Cpu::of(accelerator, model, arch_capabilities));
     arguments.add(&Smp::of(&machine.cpu));
     arguments.add(&Memory::of(machine.memory_bytes));
     arguments.add(&Object::memory(machine.memory_bytes));

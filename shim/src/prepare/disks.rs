@@ -96,6 +96,7 @@ pub(super) fn open_all(
         devices: vec![],
         disks: Vec::new(),
         guards: Vec::new(),
+        arch_capabilities: true,
         io_uring,
     };
     let mut record = Record::read(run_dir);

@@ -57,6 +57,7 @@ impl Container {
             run_dir: self.dir.path().to_owned(),
             kvm: self.dir.path().join("kvm"),
             meminfo: self.dir.path().join("meminfo"),
+            cpuinfo: self.dir.path().join("cpuinfo"),
             qemu: crate::qemu::PROGRAM.into(),
             cgroup: self.dir.path().join("cgroup"),
             devices: DevicePaths::default(),

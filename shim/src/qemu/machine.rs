@@ -107,6 +107,9 @@ impl Switch for Accel {
     }
 }
 
+/// The feature of a CPU that says it has `IA32_ARCH_CAPABILITIES`.
+const ARCH_CAPABILITIES: &str = "arch-capabilities";
+
 /// `-cpu`: a model and its features, as one text.
 #[derive(Clone, Debug)]
 pub(crate) struct Cpu(String);
@@ -116,12 +119,28 @@ impl Cpu {
     /// emulation by qemu 7.2 on `cmpxchg16b`; `qemu64,-cx16` avoids it. It is
     /// not taken away from everyone: x86-64-v2 systems will not start without
     /// it.)
-    pub(crate) fn of(accelerator: Accelerator, model: Option<&str>) -> Self {
+    ///
+    /// Under KVM everything would be too much on processors that have no
+    /// `IA32_ARCH_CAPABILITIES`: KVM makes it up there, guests then look for
+    /// the flaws of another vendor's processors, and where KVM itself is
+    /// nested qemu aborts as it sets the register. (qemu leaves it out by
+    /// itself from 10.1 on.)
+    pub(crate) fn of(
+        accelerator: Accelerator,
+        model: Option<&str>,
+        arch_capabilities: bool,
+    ) -> Self {
         let default = match accelerator {
             Accelerator::Kvm => "host",
             Accelerator::Emulation => "max",
         };
-        Self(model.unwrap_or(default).to_owned())
+        let model = model.unwrap_or(default);
+        let everything = matches!(model.split(',').next(), Some("host" | "max"));
+        let made_up = accelerator == Accelerator::Kvm && everything && !arch_capabilities;
+        if made_up && !model.contains(ARCH_CAPABILITIES) {
+            return Self(format!("{model},{ARCH_CAPABILITIES}=off"));
+        }
+        Self(model.to_owned())
     }
 }
 
@@ -204,5 +223,37 @@ impl Switch for Memory {
                 .with("size", &format!("{}M", self.size))
                 .into_value(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_register_that_the_host_lacks_is_not_made_up() {
+        let of = |accelerator, model, has| Cpu::of(accelerator, model, has).0;
+        let (kvm, emulation) = (Accelerator::Kvm, Accelerator::Emulation);
+        let table = [
+            (kvm, None, true, "host"),
+            (kvm, None, false, "host,arch-capabilities=off"),
+            (
+                kvm,
+                Some("max,-vmx"),
+                false,
+                "max,-vmx,arch-capabilities=off",
+            ),
+            (
+                kvm,
+                Some("host,+arch-capabilities"),
+                false,
+                "host,+arch-capabilities",
+            ),
+            (kvm, Some("EPYC-Rome"), false, "EPYC-Rome"),
+            (emulation, None, false, "max"),
+        ];
+        for (accelerator, model, has, wanted) in table {
+            assert_eq!(of(accelerator, model, has), wanted);
+        }
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn found(machine: &Machine) -> Found {
         devices: vec![],
         disks: machine.disks.iter().map(found).collect(),
         guards: vec![],
+        arch_capabilities: true,
         // As in a container with the runtime's default profile.
         io_uring: Err(NoIoUring::Sandbox),
     }
@@ -146,6 +147,7 @@ pub(crate) fn all() -> Vec<Sample> {
     vec![
         sample("bios-kvm", bios(kvm)),
         sample("bios-emulation", bios(emulation)),
+        without_arch_capabilities(),
         sample("kernel-kvm", kernel(kvm)),
         sample("kernel-emulation", kernel(emulation)),
         sample(
@@ -163,6 +165,12 @@ pub(crate) fn all() -> Vec<Sample> {
         sample("every-place-taken", every_place_taken()),
         devices(),
     ]
+}
+
+fn without_arch_capabilities() -> Sample {
+    let mut sample = sample("no-arch-capabilities", bios(Accelerator::Kvm));
+    sample.found.arch_capabilities = false;
+    sample
 }
 
 fn bios(accelerator: Accelerator) -> Machine {

@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::super::sample::{self, Sample};
 use crate::prepare::Found;
+use crate::prepare::processor::has_arch_capabilities;
 
 /// Size of every disk.
 const SIZE: u64 = 1 << 20;
@@ -59,6 +60,7 @@ impl World {
                 devices: vec![],
                 disks: disks.collect(),
                 guards: vec![],
+                arch_capabilities: has_arch_capabilities(Path::new("/proc/cpuinfo")),
                 io_uring: sample.found.io_uring,
             },
         )
