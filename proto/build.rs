@@ -3,10 +3,12 @@
 use std::error::Error;
 
 /// One per protocol.
-const FILES: [&str; 3] = [
+const FILES: [&str; 5] = [
     "proto/deviceplugin_v1beta1.proto",
+    "proto/nri_v1alpha1.proto",
     "proto/pluginregistration_v1.proto",
     "proto/podresources_v1.proto",
+    "proto/ttrpc.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

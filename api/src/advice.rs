@@ -103,7 +103,8 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
              that advertises the resource; after a reboot of the node: kubectl coracle restart NAME"
         }
         R::MemoryLockTooLow => {
-            "let the node's containers lock memory: LimitMEMLOCK=infinity in the unit of containerd, \
+            "let the VM lock memory: the device plugin does so with deploy/components/memory-lock on \
+             containerd 2; or else on the node LimitMEMLOCK=infinity in the unit of containerd, \
              default_ulimits = [\"memlock=-1:-1\"] of CRI-O; then kubectl coracle restart NAME"
         }
         R::HostFailed => "look at the events of POD and at its node",

@@ -106,6 +106,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "probe_dir",
           value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub prober_grace: u32,
+    /// The container runtime's socket for plugins (NRI; in containerd 2
+    /// /var/run/nri/nri.sock): lets containers that get a device of VFIO lock
+    /// memory, where the runtime has one. Not used by default
+    #[arg(long, value_name = "PATH")]
+    pub nri_socket: Option<PathBuf>,
     /// Serve /metrics, /healthz and /readyz here, 0.0.0.0:8080 say
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -223,6 +228,7 @@ impl From<RunArgs> for Config {
             kvm_probe,
             probe_dir,
             prober_grace,
+            nri_socket,
             listen,
             log: _,
         } = args;
@@ -246,6 +252,7 @@ impl From<RunArgs> for Config {
                 dir,
                 grace: Duration::from_secs(prober_grace.into()),
             }),
+            nri: nri_socket,
             listen,
         }
     }

@@ -41,6 +41,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Who runs guests on KVM where the plugin itself may not open it.
     pub prober: Option<Reports>,
+    /// The container runtime's socket for plugins, where containers with a
+    /// device of VFIO are to be allowed to lock memory.
+    pub nri: Option<PathBuf>,
     /// Where metrics and the kubelet's probes of the plugin are served.
     pub listen: Option<SocketAddr>,
 }

@@ -1,6 +1,7 @@
 //! What others write and this program reads, as the fuzzers of `fuzz/` call
 //! it. Not for use: it only says that nothing of it ends the program.
 
+use crate::nri::receive;
 use crate::settings::parse;
 use crate::uevent::Uevent;
 
@@ -23,4 +24,9 @@ pub fn uevent(bytes: &[u8]) {
         assert!(!event.action.is_empty(), "{event:?}");
         let _ = event.matters();
     }
+}
+
+/// What a container runtime sends is read and answered, or refused.
+pub fn nri(bytes: &[u8]) {
+    receive(bytes);
 }

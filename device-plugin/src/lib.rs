@@ -20,6 +20,9 @@
 //!      └──────────── ledger: who holds what ◄───────────────────┘
 //! ```
 //!
+//! Beside that, [`nri`] lets containers that get a device of VFIO lock memory,
+//! where the container runtime takes plugins.
+//!
 //! In a cluster the plugin runs in a container that was given no device, and
 //! so cannot open the one it advertises. A prober can: a second process that
 //! requests the one slot of `coracle.dev/kvm-probe`, gets the device as a VM
@@ -50,6 +53,7 @@ mod kvm;
 mod ledger;
 mod listing;
 mod metrics;
+mod nri;
 mod plugin;
 mod preference;
 mod prober;

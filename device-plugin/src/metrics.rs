@@ -39,6 +39,10 @@ struct Counts {
     kubelet: Option<f64>,
     /// Whether the configuration file is in use as it is.
     configuration: Option<bool>,
+    /// Whether the container runtime asks the plugin about containers.
+    runtime: Option<bool>,
+    /// Containers with a device of VFIO, by whether they may lock memory.
+    memory_locks: BTreeMap<bool, u64>,
 }
 
 #[derive(Debug)]
@@ -124,6 +128,17 @@ impl Metrics {
         self.counts().configuration = Some(used);
     }
 
+    /// The container runtime asks the plugin about containers, or does not.
+    pub(crate) fn runtime_connected(&self, connected: bool) {
+        self.counts().runtime = Some(connected);
+    }
+
+    /// A container with a device of VFIO is made, and may lock memory now or
+    /// has a limit that somebody else has set.
+    pub(crate) fn memory_lock(&self, raised: bool) {
+        *self.counts().memory_locks.entry(raised).or_default() += 1;
+    }
+
     /// The resources that the kubelet does not know of yet.
     pub(crate) fn missing(&self) -> Vec<String> {
         let counts = self.counts();
@@ -184,8 +199,30 @@ impl Metrics {
                 .configuration
                 .map(|used| Sample::new([], used.into())),
         );
+        runtime(&mut text, &counts);
         text.end()
     }
+}
+
+fn runtime(text: &mut Text, counts: &Counts) {
+    text.family(
+        "nri_connected",
+        Type::Gauge,
+        "Whether the container runtime asks the plugin about containers; without --nri-socket \
+         there is none",
+        counts
+            .runtime
+            .map(|connected| Sample::new([], connected.into())),
+    );
+    text.family(
+        "memory_locks",
+        Type::Counter,
+        "Containers with a device of VFIO, by what became of their limit on locked memory",
+        counts.memory_locks.iter().map(|(raised, count)| {
+            let result = if *raised { "raised" } else { "kept" };
+            Sample::count([("result", result)], *count)
+        }),
+    );
 }
 
 fn probes(text: &mut Text, probes: &BTreeMap<(By, bool), Histogram>) {

@@ -1,5 +1,6 @@
 //! The plugin's tasks, all of them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::kvm::Keeper;
 use crate::ledger::Ledger;
 use crate::listing::Receiver;
 use crate::metrics::Metrics;
+use crate::nri;
 use crate::registrar::Registrar;
 use crate::resource::Resource;
 use crate::stock::{Added, Stock};
@@ -137,6 +139,9 @@ impl Plugin {
         if config.kvm_count > 0 {
             self.start_kvm();
         }
+        if let Some(socket) = config.nri.clone() {
+            self.start_nri(socket);
+        }
         if let Some(files) = self.wanted.take() {
             let wanted = Wanted {
                 files,
@@ -162,6 +167,18 @@ impl Plugin {
         for (resource, listing) in keeper.resources() {
             self.register(resource, listing);
         }
+        self.task(keeper.keep(self.stop.clone()));
+    }
+
+    fn start_nri(&mut self, socket: PathBuf) {
+        let changed = Arc::new(Notify::new());
+        self.watch(Watched::file(&socket, &changed));
+        let metrics = self.metrics.clone();
+        let keeper = nri::Keeper {
+            socket,
+            changed,
+            metrics,
+        };
         self.task(keeper.keep(self.stop.clone()));
     }
 

@@ -15,6 +15,9 @@ use crate::config::{Config, PROBE_DIR};
 /// for 107 bytes, and the kubelet's directory may be a long one.
 const SOCKET_NAME_MAX: usize = 30;
 
+/// How the variables begin that name a container's devices.
+pub(crate) const ENV_PREFIX: &str = "CORACLE_DEVICE_";
+
 /// What kind of devices a resource has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,7 +168,7 @@ fn fnv(text: &str) -> u64 {
 /// Our variable for a resource: a name that a shell takes.
 pub(crate) fn env_name(resource: &str) -> String {
     let name = resource.to_uppercase().replace(['.', '/', '-'], "_");
-    format!("CORACLE_DEVICE_{name}")
+    format!("{ENV_PREFIX}{name}")
 }
 
 #[cfg(test)]

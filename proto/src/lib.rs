@@ -1,5 +1,6 @@
 //! The kubelet's protocols for plugins, wire-exact with Kubernetes 1.37:
-//! device plugin `v1beta1`, plugin registration `v1`, pod-resources `v1`.
+//! device plugin `v1beta1`, plugin registration `v1`, pod-resources `v1`; and
+//! the messages of container runtimes' Node Resource Interface `v1alpha1`.
 //!
 //! Only generated code and the protocols' constants live here, client and
 //! server side of each. The `.proto` files are this crate's own: their field
@@ -63,4 +64,38 @@ pub mod podresources {
 
     /// The kubelet's socket for this protocol.
     pub const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+}
+
+/// Node Resource Interface `v1alpha1`: its messages, as far as a plugin needs
+/// them that adjusts containers at their creation.
+pub mod nri {
+    #![allow(
+        missing_docs,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        clippy::or_fun_call,
+        reason = "generated from proto/nri_v1alpha1.proto"
+    )]
+
+    tonic::include_proto!("nri.pkg.api.v1alpha1");
+
+    /// The service in the runtime.
+    pub const RUNTIME: &str = "nri.pkg.api.v1alpha1.Runtime";
+    /// The service in the plugin.
+    pub const PLUGIN: &str = "nri.pkg.api.v1alpha1.Plugin";
+    /// The runtime's socket, by default.
+    pub const SOCKET: &str = "/var/run/nri/nri.sock";
+}
+
+/// The messages of ttrpc, in which the Node Resource Interface's are carried.
+pub mod ttrpc {
+    #![allow(
+        missing_docs,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        clippy::or_fun_call,
+        reason = "generated from proto/ttrpc.proto"
+    )]
+
+    tonic::include_proto!("ttrpc");
 }

@@ -27,6 +27,9 @@ fn counted() -> Metrics {
     metrics.allocation(NAME, "unhealthy");
     metrics.probe(By::Prober, true, Duration::from_millis(70));
     metrics.configuration(false);
+    metrics.runtime_connected(true);
+    metrics.memory_lock(true);
+    metrics.memory_lock(false);
     metrics
 }
 
@@ -44,6 +47,9 @@ fn what_was_counted_can_be_read() {
         "kvm_probe_duration_seconds_bucket{by=\"prober\",result=\"passed\",le=\"1.0\"} 1",
         "kvm_probe_duration_seconds_sum{by=\"prober\",result=\"passed\"} 0.07",
         "configuration_used 0",
+        "nri_connected 1",
+        "memory_locks_total{result=\"raised\"} 1",
+        "memory_locks_total{result=\"kept\"} 1",
     ] {
         let line = format!("\ncoracle_device_plugin_{line}\n");
         assert!(text.contains(&line), "{line} is not in\n{text}");

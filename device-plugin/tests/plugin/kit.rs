@@ -146,6 +146,7 @@ impl Node {
                 dir: self.node_dir(),
             },
             prober: None,
+            nri: None,
             listen: None,
         }
     }

@@ -45,6 +45,7 @@ impl Machine {
             pod_resources: Some(self.path("pod-resources.sock")),
             file: Some(self.path("config.yaml")),
             prober: None,
+            nri: None,
             listen: None,
         }
     }

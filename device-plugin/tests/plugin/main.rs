@@ -8,6 +8,7 @@ mod faults;
 mod kit;
 mod machine;
 mod metrics;
+mod nri;
 mod prober;
 mod registration;
 mod tree;

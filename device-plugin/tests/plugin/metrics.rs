@@ -2,23 +2,54 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex};
 
 use coracle_kubelet::Options;
 
 use crate::binary::Program;
-use crate::kit::{Node, RESOURCE, all_healthy, none_healthy};
+use crate::kit::{LIMIT, Node, RESOURCE, all_healthy, none_healthy};
 
-/// The program, and where it listens.
-fn listening(node: &Node) -> (Program, String) {
-    let (program, mut log) = Program::told(node, &["--listen", "127.0.0.1:0"]);
-    let address = log.find_map(|line| {
-        let line: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
+/// What a program has logged so far.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Log {
+    fn add(&self, line: String) {
+        self.0.0.lock().expect("no panic").push(line);
+        self.0.1.notify_all();
+    }
+
+    /// Waits until a line has these words.
+    pub(crate) fn wait_for(&self, words: &str) {
+        let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
+        let lines = self.0.0.lock().expect("no panic");
+        let (lines, waited) = self
+            .0
+            .1
+            .wait_timeout_while(lines, LIMIT, missing)
+            .expect("no panic");
+        assert!(!waited.timed_out(), "{words:?} is not in {lines:#?}");
+    }
+}
+
+/// The program, where it listens, and its log.
+pub(crate) fn listening(node: &Node, arguments: &[&str]) -> (Program, String, Log) {
+    let arguments = [&["--listen", "127.0.0.1:0"], arguments].concat();
+    let (program, mut lines) = Program::told(node, &arguments);
+    let log = Log::default();
+    let address = lines.find_map(|line| {
+        let line = line.ok()?;
+        log.add(line.clone());
+        let line: serde_json::Value = serde_json::from_str(&line).ok()?;
         Some(line["fields"]["address"].as_str()?.to_owned())
     });
     let address = address.expect("an address in the log");
     // A full pipe would stop the program.
-    std::thread::spawn(move || log.count());
-    (program, address)
+    let rest = log.clone();
+    std::thread::spawn(move || {
+        lines.map_while(Result::ok).for_each(|line| rest.add(line));
+    });
+    (program, address, log)
 }
 
 fn ask(address: &str, head: &str) -> String {
@@ -29,14 +60,14 @@ fn ask(address: &str, head: &str) -> String {
     answer
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
 }
 
 #[tokio::test]
 async fn probes_and_scrapes_are_answered() {
     let Some(node) = Node::new() else { return };
-    let (_program, address) = listening(&node);
+    let (_program, address, _log) = listening(&node, &[]);
 
     assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200"));
     while !get(&address, "/readyz").contains("not registered: coracle.dev/kvm\n") {
@@ -68,7 +99,7 @@ async fn probes_and_scrapes_are_answered() {
 #[tokio::test]
 async fn who_floods_it_or_speaks_something_else_keeps_nobody_out() {
     let Some(node) = Node::new() else { return };
-    let (_program, address) = listening(&node);
+    let (_program, address, _log) = listening(&node, &[]);
     let silent: Vec<_> = (0..40)
         .map(|_| TcpStream::connect(&address).expect("somebody listens"))
         .collect();

@@ -125,8 +125,9 @@ pub enum DeviceError {
     /// The kernel would refuse to lock the guest's memory.
     #[error(
         "VFIO locks {} MiB, the guest's memory and {} MiB, and this container may lock {} MiB \
-          (RLIMIT_MEMLOCK): set LimitMEMLOCK=infinity in the unit of containerd, or \
-         default_ulimits = [\"memlock=-1:-1\"] of CRI-O, on the node", wanted >> 20, MARGIN >> 20,
+          (RLIMIT_MEMLOCK): give the node's device plugin deploy/components/memory-lock (containerd \
+         2), or set LimitMEMLOCK=infinity in the unit of containerd, or default_ulimits = \
+         [\"memlock=-1:-1\"] of CRI-O, on the node", wanted >> 20, MARGIN >> 20,
          limit >> 20
     )]
     Memlock {
