@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use coracle_api::{names::exit, report::Status};
+use coracle_api::{
+    names::exit,
+    report::{State, Status},
+};
 
 use crate::{
     args::{Action, Arguments, Options},
@@ -52,7 +55,7 @@ fn dispatch(options: &Options, action: Action) -> anyhow::Result<u8> {
         Action::Console { read_only } => {
             console::attach(client()?.console(read_only)?, read_only)?;
         }
-        Action::Probe { created } => probe(client()?.state()?.status, created)?,
+        Action::Probe { created } => probe(&client()?.state()?, created)?,
     }
     Ok(exit::OK)
 }
@@ -66,8 +69,10 @@ fn delete(options: &Options, force: bool) -> Result<(), ClientError> {
     }
 }
 
-fn probe(status: Status, created: bool) -> anyhow::Result<()> {
-    let (word, ready) = match status {
+/// Says how the VM is. What it says of one that is not ready is what the kubelet
+/// puts into the pod's events, so it names the disk that the guest waits for.
+fn probe(state: &State, created: bool) -> anyhow::Result<()> {
+    let (word, ready) = match state.status {
         Status::Creating => ("is being created", false),
         Status::Created => ("is created", created),
         Status::Running => ("runs", true),
@@ -75,7 +80,23 @@ fn probe(status: Status, created: bool) -> anyhow::Result<()> {
         Status::Stopped => ("has ended", false),
     };
     if !ready {
-        bail!("the VM {word}");
+        bail!("the VM {word}{}", waits_for(state));
     }
     writeln!(io::stdout(), "the VM {word}").context("standard output failed")
+}
+
+/// The last errors that stopped a guest which does not run.
+fn waits_for(state: &State) -> String {
+    if state.status != Status::Paused {
+        return String::new();
+    }
+    let failed = state.disks.iter().filter_map(|disk| {
+        let error = disk.last_error.as_ref().filter(|error| error.stopped)?;
+        let (operation, reason) = (&error.operation, &error.reason);
+        let name = &disk.name;
+        Some(format!(
+            ": last error of disk \"{name}\": {operation}: {reason}"
+        ))
+    });
+    failed.collect()
 }

@@ -53,7 +53,7 @@ struct Held {
 pub enum News {
     /// Sizes have changed, and the guest is to be told of these.
     Sizes(Vec<Command>),
-    /// A disk without room may have some again.
+    /// A disk that failed may be well again.
     Mended,
 }
 
@@ -103,6 +103,16 @@ impl Disks {
         self.held.iter().map(|held| held.state.clone()).collect()
     }
 
+    /// What is wrong with the disks now, a sentence for each.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let sentence = |held: &Held| {
+            let trouble = held.known.trouble()?;
+            Some(format!("disk \"{}\" {trouble}", held.state.name))
+        };
+        self.held.iter().filter_map(sentence).collect()
+    }
+
     /// The first disk that a process should have open and has not: something
     /// else is at its path by now. Where that cannot be seen, none.
     #[must_use]
@@ -117,7 +127,7 @@ impl Disks {
         wrong.map(|held| held.state.name.clone())
     }
 
-    /// Waits until there is something to do. A disk without room is looked
+    /// Waits until there is something to do. A disk that failed is looked
     /// after only while the guest waits for it.
     ///
     /// # Cancellation

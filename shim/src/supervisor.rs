@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use crate::{
     disks::{self, Disks},
     lifecycle::{Effect, Exit, ExitCode, Input, PauseCause, Request, Verdict, Vm},
-    termination::report,
+    termination::{report, with_troubles},
 };
 
 mod child;
@@ -251,7 +251,8 @@ impl Supervisor {
         if self.vm.name() != before {
             info!(from = before, to = self.vm.name(), "the VM's state changed");
             if let Vm::Exited(termination) = &self.vm {
-                report(termination, &self.setup.termination_log);
+                let termination = with_troubles(termination.clone(), &self.disks.troubles());
+                report(&termination, &self.setup.termination_log);
             }
         }
         self.publish();

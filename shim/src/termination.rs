@@ -7,6 +7,20 @@ use std::{error::Error, fs, path::Path};
 use coracle_api::report::{TerminationMessage, TerminationReason};
 use tracing::{error, info, warn};
 
+/// The message with what was wrong with the disks when the VM ended: whoever
+/// reads why it ended sees that too.
+#[must_use]
+pub fn with_troubles(
+    mut termination: TerminationMessage,
+    troubles: &[String],
+) -> TerminationMessage {
+    for trouble in troubles {
+        termination.message.push_str("; ");
+        termination.message.push_str(trouble);
+    }
+    termination
+}
+
 /// Tells why the VM ended; the exit code that goes with it.
 pub fn report(termination: &TerminationMessage, log: &Path) -> u8 {
     let TerminationMessage {

@@ -146,8 +146,8 @@ fn error_policy(disk: &Disk) -> (String, String) {
     let (value, why) = match (disk.error_policy, disk.read_only) {
         (ErrorPolicy::Stop, false) => (
             "stop",
-            "the guest waits, and goes on by itself once there is space again; after other \
-             errors it is resumed by hand",
+            "the guest waits, and goes on by itself once there is space again or the device is \
+             well",
         ),
         (ErrorPolicy::Enospc, false) => (
             "enospc",

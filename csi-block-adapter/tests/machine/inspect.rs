@@ -74,7 +74,7 @@ fn people_get_a_table_with_qemu_s_options() {
       discard      unmap: the file system decides what it frees
       detectZeroes off: looking for zeroes costs a pass over every write
       blockSize    512/512: the device's
-      errorPolicy  stop: the guest waits, and goes on by itself once there is space again; after other errors it is resumed by hand
+      errorPolicy  stop: the guest waits, and goes on by itself once there is space again or the device is well
       queues       1: one for each virtual CPU
       iothread     no: qemu's main loop does the I/O
       qemu         -blockdev '{"driver":"file","node-name":"disk0","filename":"/images/disk.img","cache":{"direct":true,"no-flush":false},"aio":"native","discard":"unmap","detect-zeroes":"off","read-only":false,"auto-read-only":false,"locking":"on"}' \

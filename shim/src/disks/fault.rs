@@ -44,7 +44,8 @@ impl Fault {
                 disk,
                 operation,
                 reason,
-                "disk error: the guest waits; mend the disk, then `coracle-shim resume` tries again"
+                "disk error: the guest waits and is let try again by itself, at first every few \
+                 seconds, later every 5 min; `coracle-shim resume` tries at once"
             ),
             (false, _) if count.is_power_of_two() => {
                 warn!(

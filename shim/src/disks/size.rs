@@ -77,6 +77,18 @@ impl Known {
         }
     }
 
+    /// What is wrong with the size, as the end of a sentence.
+    pub(super) fn trouble(&self) -> Option<String> {
+        if self.lost {
+            return Some("is gone: its size could not be read any more".into());
+        }
+        let (from, to) = (self.size, self.shrunk?);
+        Some(format!(
+            "shrank from {from} to {to} bytes while the guest ran, which was kept from it: make \
+             it as large again"
+        ))
+    }
+
     /// The size cannot be read; whether that is new.
     pub(super) fn lose(&mut self) -> bool {
         !std::mem::replace(&mut self.lost, true)
@@ -98,11 +110,17 @@ mod tests {
         assert_eq!(known.see(4100), Change::None);
         let (from, to) = (4096, 512);
         assert_eq!(known.see(1000), Change::Shrunk { from, to });
+        assert!(
+            known
+                .trouble()
+                .is_some_and(|said| said.contains("from 4096 to 512 bytes"))
+        );
         assert_eq!(known.see(512), Change::None);
         let to = 0;
         assert_eq!(known.see(0), Change::Shrunk { from, to });
         // As large again, and then smaller again, is news.
         assert_eq!(known.see(4096), Change::None);
+        assert_eq!(known.trouble(), None);
         assert_eq!(known.see(0), Change::Shrunk { from, to });
     }
 
@@ -110,6 +128,7 @@ mod tests {
     fn a_size_that_cannot_be_read_is_said_once() {
         let mut known = Known::new(1024, true);
         assert!(known.lose() && !known.lose());
+        assert!(known.trouble().is_some_and(|said| said.contains("is gone")));
         let (from, to) = (1024, 2048);
         assert_eq!(known.see(2048), Change::GrownReadOnly { from, to });
         assert!(known.lose());

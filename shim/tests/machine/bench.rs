@@ -295,6 +295,11 @@ impl Running {
         );
     }
 
+    /// Whether standard error has this text before it ends.
+    pub(crate) fn says(&self, text: &str) -> bool {
+        self.stderr.wait_for(text)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("it runs");
     }

@@ -82,6 +82,28 @@ impl Loop {
             .is_some()
     }
 
+    /// Takes the device away as far as the kernel does that while it is in use:
+    /// for good, once nothing has it open any more.
+    pub(crate) fn detach(&self) {
+        losetup(&["--detach", &self.path]).expect("detaches");
+    }
+
+    /// Puts this image under the device's numbers. False where they are taken.
+    pub(crate) fn reuse(&self, image: &Path) -> bool {
+        let output = Command::new("losetup").arg(&self.path).arg(image).output();
+        output.expect("losetup runs").status.success()
+    }
+
+    /// Has the device refuse writes, or take them again.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        let switch = if read_only { "--setro" } else { "--setrw" };
+        let set = Command::new("blockdev")
+            .arg(switch)
+            .arg(&self.path)
+            .status();
+        assert!(set.expect("blockdev runs").success());
+    }
+
     /// Gives the device another size, as a storage driver would.
     pub(crate) fn resize(&self, bytes: u64) {
         let image = File::options().write(true).open(&self.image);
@@ -123,6 +145,10 @@ impl Tmpfs {
             return None;
         }
         Some(Self { dir })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

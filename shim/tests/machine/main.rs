@@ -8,6 +8,8 @@ mod devices;
 mod disks;
 mod faults;
 mod life;
+mod outages;
+mod races;
 mod refusals;
 mod requests;
 mod sizes;

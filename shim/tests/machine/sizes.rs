@@ -56,6 +56,34 @@ fn a_device_that_grows_is_seen_by_the_guest_and_one_that_shrinks_is_not() {
     device.resize(6 * MIB);
     shim.wait_for(&size_line(6 * MIB));
     stop(shim);
+    assert_eq!(bench.termination().message.find("shrank"), None);
+}
+
+#[test]
+fn a_device_that_has_shrunk_is_told_of_where_the_end_of_the_vm_is() {
+    if !has_qemu() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let Some(device) = Loop::new(&image(dir.path(), 4 * MIB)) else {
+        return;
+    };
+    let bench = with_data("power-button", Path::new(device.path()), direct);
+    let shim = bench.run();
+    shim.wait_for("guest ready");
+    device.resize(3 * MIB);
+    wait_for_disk(&bench, "data", |disk| !disk.notes.is_empty());
+    shim.signal(Signal::SIGTERM);
+    let ended = shim.end();
+    ended.assert_code(0);
+    let said = "disk \"data\" shrank from 4194304 to 3145728 bytes while the guest ran";
+    let termination = bench.termination();
+    assert!(
+        termination.message.contains(said),
+        "{}",
+        termination.message
+    );
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 #[test]
