@@ -203,6 +203,12 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 fn explain(url: &Url, error: &ureq::Error) -> FetchError {
     let url = url.to_string();
     match error {
+        ureq::Error::Rustls(_) | ureq::Error::Io(_) if speaks_no_tls(&error.to_string()) => {
+            FetchError::Protocol {
+                url,
+                what: "the server does not speak TLS there: is the address http://?".into(),
+            }
+        }
         ureq::Error::Rustls(error) => FetchError::Certificate {
             url,
             why: error.to_string(),
@@ -227,6 +233,11 @@ fn explain(url: &Url, error: &ureq::Error) -> FetchError {
         ureq::Error::ConnectionFailed => unreachable(url, "the connection failed".into()),
         _ => unreachable(url, "the answer is not HTTP".into()),
     }
+}
+
+/// Whether this is what rustls says of an answer in clear.
+fn speaks_no_tls(error: &str) -> bool {
+    error.contains("InvalidContentType")
 }
 
 fn unreachable(url: String, why: String) -> FetchError {

@@ -6,6 +6,8 @@ mod formats;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod https;
+#[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod kit;

@@ -1,13 +1,18 @@
 //! A web server on a port of its own that does as it is told: cuts
-//! connections, lies about ranges, changes its files.
+//! connections, lies about ranges, changes its files. With TLS or without.
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
@@ -29,33 +34,98 @@ pub(crate) struct Answer {
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
+    /// Connections, good and bad.
+    pub(crate) connections: Arc<AtomicUsize>,
+    scheme: &'static str,
 }
 
 impl Server {
     /// Serves until the test ends.
     pub(crate) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with(None, answer)
+    }
+
+    /// The same with TLS.
+    pub(crate) fn secure(
+        config: ServerConfig,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(Some(Arc::new(config)), answer)
+    }
+
+    fn with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
         let address = listener.local_addr().expect("has an address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (seen, answer) = (Arc::clone(&asked), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                thread::spawn(move || serve(stream, &seen, answer.as_ref()));
+                count.fetch_add(1, Ordering::SeqCst);
+                let (seen, answer, tls) = (Arc::clone(&seen), Arc::clone(&answer), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &seen, answer.as_ref()),
+                    Some(config) => serve_secure(stream, config, &seen, answer.as_ref()),
+                });
             }
         });
-        Self { address, asked }
+        Self {
+            address,
+            asked,
+            connections,
+            scheme,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("{}://{}/{path}", self.scheme, self.address)
     }
 }
 
-fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Answer) {
-    let mut lines = BufReader::new(stream.try_clone().expect("clones")).lines();
-    let Some(Ok(first)) = lines.next() else {
-        return;
+fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Answer) {
+    exchange(&mut stream, seen, answer);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+fn serve_secure(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    seen: &Mutex<Vec<Asked>>,
+    answer: &dyn Fn(&Asked) -> Answer,
+) {
+    let session = ServerConnection::new(config).expect("is a configuration");
+    let mut stream = StreamOwned::new(session, stream);
+    // One that was cut says no goodbye.
+    if exchange(&mut stream, seen, answer) == Some(Whole::Yes) {
+        stream.conn.send_close_notify();
+    }
+    let _ = stream.flush();
+    let _ = stream.sock.shutdown(Shutdown::Write);
+}
+
+/// Whether an answer was sent as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+/// Reads a request and answers it; `None` where there is none.
+fn exchange(
+    stream: &mut (impl Read + Write),
+    seen: &Mutex<Vec<Asked>>,
+    answer: &dyn Fn(&Asked) -> Answer,
+) -> Option<Whole> {
+    let mut lines = BufReader::new(&mut *stream).lines();
+    let Ok(first) = lines.next()? else {
+        // No text: TLS where none is spoken. Servers say so in clear.
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        return None;
     };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let headers = lines
@@ -70,13 +140,16 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) ->
     seen.lock().expect("is sound").push(asked.clone());
     let answer = answer(&asked);
     let head = head(&answer);
-    let mut stream = stream;
     let end = answer.cut.unwrap_or(usize::MAX).min(answer.body.len());
     // The client may have gone.
     let _ = stream
         .write_all(format!("{head}\r\n").as_bytes())
         .and_then(|()| stream.write_all(&answer.body[..end]));
-    let _ = stream.shutdown(Shutdown::Write);
+    Some(if end == answer.body.len() {
+        Whole::Yes
+    } else {
+        Whole::No
+    })
 }
 
 fn head(answer: &Answer) -> String {
