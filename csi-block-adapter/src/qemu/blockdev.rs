@@ -123,7 +123,7 @@ impl Blockdev {
                 direct,
                 no_flush: false,
             },
-            aio: decide::aio(disk, host).0,
+            aio: decide::aio(disk, facts, host).0,
             discard: match disk.discard {
                 DiscardMode::Unmap => Discard::Unmap,
                 DiscardMode::Ignore => Discard::Ignore,

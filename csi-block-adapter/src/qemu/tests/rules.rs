@@ -10,28 +10,41 @@ fn changed(change: fn(&mut Disk)) -> Disk {
 }
 
 #[test]
-fn io_uring_comes_before_native_and_native_before_threads() {
+fn a_device_gets_native_aio_and_everything_else_io_uring_where_it_can_be_had() {
     let usable = Host {
         vcpus: 1,
         io_uring: Ok(()),
     };
+    let (none, cached) = (CacheMode::None, CacheMode::Writeback);
+    let [device, file, _] = sources();
     let cases = [
-        (CacheMode::None, usable, Aio::IoUring, "have io_uring"),
-        (CacheMode::Writeback, usable, Aio::IoUring, "have io_uring"),
-        (CacheMode::None, host(1), Aio::Native, "sandbox refuses"),
         (
-            CacheMode::Writeback,
-            host(1),
-            Aio::Threads,
-            "sandbox refuses",
+            &device,
+            none,
+            usable,
+            Aio::Native,
+            "the fastest on a device",
         ),
+        (
+            &device,
+            none,
+            host(1),
+            Aio::Native,
+            "the fastest on a device",
+        ),
+        (&device, cached, usable, Aio::IoUring, "have io_uring"),
+        (&device, cached, host(1), Aio::Threads, "sandbox refuses"),
+        (&file, none, usable, Aio::IoUring, "have io_uring"),
+        (&file, none, host(1), Aio::Native, "sandbox refuses"),
+        (&file, cached, usable, Aio::IoUring, "have io_uring"),
+        (&file, cached, host(1), Aio::Threads, "sandbox refuses"),
     ];
-    for (cache, host, wanted, why) in cases {
+    for ((disk, facts), cache, host, wanted, why) in cases {
         let disk = Disk {
             cache,
-            ..block_disk().0
+            ..disk.clone()
         };
-        let (aio, said) = decide::aio(&disk, host);
+        let (aio, said) = decide::aio(&disk, facts, host);
         assert_eq!(aio, wanted);
         assert!(said.contains(why), "{said}");
     }
@@ -40,7 +53,8 @@ fn io_uring_comes_before_native_and_native_before_threads() {
 #[test]
 fn what_the_manifest_says_is_never_replaced() {
     let disk = changed(|disk| disk.io = IoMode::IoUring);
-    assert_eq!(decide::aio(&disk, host(1)).0, Aio::IoUring);
+    let facts = block_disk().1;
+    assert_eq!(decide::aio(&disk, &facts, host(1)).0, Aio::IoUring);
     assert_eq!(io_uring(&disk, host(1)), Err(NoIoUring::Sandbox));
     assert_eq!(io_uring(&block_disk().0, host(1)), Ok(()));
 }
