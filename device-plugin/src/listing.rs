@@ -29,6 +29,15 @@ impl Health {
         Self::Unhealthy { reason }
     }
 
+    /// Whether it is unhealthy for this reason, or for one that differs in what
+    /// was measured alone: that is no news.
+    fn resembles(&self, reason: &str) -> bool {
+        let Self::Unhealthy { reason: before } = self else {
+            return false;
+        };
+        unmeasured(before).eq(unmeasured(reason))
+    }
+
     /// Why the device cannot be handed out; nothing if it can.
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
@@ -37,6 +46,18 @@ impl Health {
             Self::Unhealthy { reason } => Some(reason),
         }
     }
+}
+
+/// The words of a reason, without the numbers before a unit.
+fn unmeasured(reason: &str) -> impl Iterator<Item = &str> {
+    let units = ["instructions", "million", "ms", "s"];
+    let next = reason.split_whitespace().skip(1).chain([""]);
+    let words = reason.split_whitespace().zip(next);
+    words.map(move |(word, next)| {
+        let unit = next.trim_end_matches([',', ';', ':']);
+        let measured = word.parse::<f64>().is_ok() && units.contains(&unit);
+        if measured { "" } else { word }
+    })
 }
 
 /// What only one container may have at a time, whatever resources lead to it.
@@ -218,9 +239,13 @@ fn tell(before: Option<&Listing>, now: &Listing) {
             health if Some(health) == before => {}
             Health::Unknown => {}
             Health::Healthy => tracing::info!(resource, device, "healthy"),
-            // Reasons hold measurements; another one is hardly news.
-            Health::Unhealthy { reason } if matches!(before, Some(Health::Unhealthy { .. })) => {
+            Health::Unhealthy { reason }
+                if before.is_some_and(|before| before.resembles(reason)) =>
+            {
                 tracing::debug!(resource, device, reason, "still unhealthy");
+            }
+            Health::Unhealthy { reason } if matches!(before, Some(Health::Unhealthy { .. })) => {
+                tracing::warn!(resource, device, reason, "unhealthy for another reason");
             }
             Health::Unhealthy { reason } => {
                 tracing::warn!(resource, device, reason, "unhealthy");
@@ -237,6 +262,19 @@ fn tell(before: Option<&Listing>, now: &Listing) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_another_unless_only_measurements_differ() {
+        let health = Health::unhealthy("1000 instructions took 12.5 ms, 3 ms are allowed");
+        assert!(health.resembles("1000 instructions took 13 ms, 3 ms are allowed"));
+        assert!(!health.resembles("1000 instructions took 13 ms, 3 s are allowed"));
+        assert!(!health.resembles("1000 instructions took"));
+        let health = Health::unhealthy("IOMMU group 7 is in use as a/b 0000:01:00.0");
+        assert!(health.resembles("IOMMU group 7 is in use as a/b 0000:01:00.0"));
+        assert!(!health.resembles("IOMMU group 8 is in use as a/b 0000:01:00.0"));
+        assert!(!health.resembles("IOMMU group 7 is in use as a/b 0000:01:00.1"));
+        assert!(!Health::Healthy.resembles(""));
+    }
 
     #[test]
     fn only_the_canonical_spelling_names_a_slot() {

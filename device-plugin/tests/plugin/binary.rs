@@ -8,7 +8,9 @@ use coracle_kubelet::{Faults, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::device::refusal;
 use crate::kit::{Node, RESOURCE, all_healthy, none_healthy};
+use crate::metrics::listening;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coracle-device-plugin");
 
@@ -125,6 +127,35 @@ async fn it_says_that_a_kubelet_before_1_26_is_too_old() {
     kubelet.stop().await;
     let kubelet = node.kubelet(Options::default()).await;
     all_healthy(&kubelet).await;
+}
+
+#[tokio::test]
+async fn each_change_of_a_reason_is_logged_once() {
+    let Some(node) = Node::new() else { return };
+    let (_program, _, log) = listening(&node, &[]);
+    let kubelet = node.kubelet(Options::default()).await;
+    all_healthy(&kubelet).await;
+    node.unplug();
+    none_healthy(&kubelet).await;
+    let reason = || async { refusal(&node).await };
+    while !reason().await.contains("is not there") {
+        tokio::task::yield_now().await;
+    }
+    // To the kubelet it is unhealthy as before.
+    node.plug_in_null();
+    while reason().await.contains("is not there") {
+        tokio::task::yield_now().await;
+    }
+    node.plug_in();
+    all_healthy(&kubelet).await;
+    for (words, times) in [
+        ("\"message\":\"unhealthy\"", 1),
+        ("\"message\":\"unhealthy for another reason\"", 1),
+        ("\"message\":\"healthy\"", 2),
+    ] {
+        assert_eq!(log.count(words), times, "{words}");
+    }
+    kubelet.stop().await;
 }
 
 /// The resources of an inspection.

@@ -19,6 +19,12 @@ impl Log {
         self.0.1.notify_all();
     }
 
+    /// How many lines have these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        let lines = self.0.0.lock().expect("no panic");
+        lines.iter().filter(|line| line.contains(words)).count()
+    }
+
     /// Waits until a line has these words.
     pub(crate) fn wait_for(&self, words: &str) {
         let missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
