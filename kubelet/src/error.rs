@@ -116,6 +116,12 @@ pub enum KubeletError {
         /// What it named.
         endpoint: String,
     },
+    /// The options of a plugin cannot be had because a fault says so.
+    #[error("failed to get device plugin options of {resource}")]
+    Options {
+        /// The resource.
+        resource: String,
+    },
     /// A registration was refused because a fault says so.
     #[error("registration of {resource} refused")]
     Refused {

@@ -36,6 +36,9 @@ pub enum Takeover {
 pub struct Faults {
     /// So many registrations are refused first.
     pub refuse: u32,
+    /// The options of the plugins of so many registrations cannot be had, and
+    /// the plugins are not used.
+    pub options_fail: u32,
     /// So long each registration takes before anything is done about it.
     pub answer_after: Duration,
     /// The streams of so many registrations are dropped after their first

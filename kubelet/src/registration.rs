@@ -79,6 +79,9 @@ impl Shared {
             return Ok(());
         }
         let plugin = Plugin::connect(&resource, &socket, self.stop.child_token()).await?;
+        if earlier < self.faults.options_fail {
+            return Err(KubeletError::Options { resource });
+        }
         let mut connected = (0, None);
         self.accounts.send_modify(|accounts| {
             connected = accounts.connect(&resource, plugin.clone());

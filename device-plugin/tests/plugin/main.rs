@@ -11,4 +11,5 @@ mod metrics;
 mod nri;
 mod prober;
 mod registration;
+mod scenarios;
 mod tree;
