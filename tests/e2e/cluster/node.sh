@@ -138,7 +138,8 @@ run_device_plugin() {
     local file=$E2E/$1/devices.yaml
     [[ -e $file ]] || echo 'resources: []' >"$file"
     exec coracle-device-plugin run --kvm-probe run --config "$file" \
-        --pod-resources /var/lib/kubelet/pod-resources/kubelet.sock
+        --pod-resources /var/lib/kubelet/pod-resources/kubelet.sock \
+        --nri-socket /var/run/nri/nri.sock
 }
 
 ctr_of() { in_node "$1" ctr --address /run/containerd/containerd.sock --namespace k8s.io "${@:2}"; }

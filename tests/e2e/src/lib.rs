@@ -8,12 +8,14 @@
 
 mod cluster;
 mod csi;
+mod device_nodes;
 pub mod documents;
 mod installation;
 mod kubectl;
 mod machine;
 mod namespace;
 mod node;
+mod own_plugin;
 mod pod;
 mod rights;
 mod second;
@@ -24,15 +26,17 @@ mod wait;
 
 pub use cluster::Cluster;
 pub use csi::{Csi, CsiVolume, block_claim, phase as claim_phase};
+pub use device_nodes::DeviceNodes;
 pub use installation::{Installation, NAMESPACE};
 pub use kubectl::{Called, Kubectl};
 pub use machine::{Machine, condition};
 pub use namespace::Namespace;
 pub use node::{Arguments, Component, KVM_COUNT, Node};
+pub use own_plugin::OwnPlugin;
 pub use pod::{PodFacts, goes_on, plain_pod};
 pub use rights::{Right, all_rights, rights_of};
 pub use second::{SecondNode, place};
 pub use terminal::Terminal;
 pub use vm::{VmPod, termination, vm_object};
 pub use volume::{BlockVolume, Reach, as_udev_leaves_it};
-pub use wait::{PATIENCE, until, wait_for};
+pub use wait::{PATIENCE, until, until_within, wait_for};

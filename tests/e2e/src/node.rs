@@ -1,18 +1,22 @@
 //! The node's programs, in the tests' hands.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use coracle_api::names::RESOURCE_KVM;
 use k8s_openapi::api::core::v1::{Node as Object, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, repository};
 use crate::pod::PodFacts;
-use crate::wait::wait_for;
+use crate::wait::{until_within, wait_for};
 
 /// How many slots the device plugin offers.
 pub const KVM_COUNT: u32 = 1000;
@@ -142,7 +146,8 @@ impl Node {
     /// # Errors
     /// When it is not there.
     pub async fn tag_image(&self, from: &str, to: &str) -> anyhow::Result<()> {
-        ctr(&["images", "tag", "--force", from, to]).await
+        ctr(&["images", "tag", "--force", from, to]).await?;
+        Ok(())
     }
 
     /// Kills the container of a pod, behind the kubelet's back.
@@ -150,10 +155,41 @@ impl Node {
     /// # Errors
     /// When it does not run.
     pub async fn kill_container(&self, pod: &Pod) -> anyhow::Result<()> {
-        let id = pod.container().and_then(|c| c.container_id.as_deref());
-        let id = id.and_then(|id| id.strip_prefix("containerd://"));
-        let id = id.context("a container of containerd")?;
-        ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).await
+        let id = container_id(pod)?;
+        ctr(&["tasks", "kill", "--signal", "SIGKILL", id]).await?;
+        Ok(())
+    }
+
+    /// How the runtime was told to make the container of a pod: its OCI
+    /// configuration.
+    ///
+    /// # Errors
+    /// When the runtime has no such container.
+    pub async fn container_spec(&self, pod: &Pod) -> anyhow::Result<Value> {
+        let told = ctr(&["containers", "info", container_id(pod)?]).await?;
+        let mut told: Value = serde_json::from_str(&told)?;
+        Ok(told["Spec"].take())
+    }
+
+    /// The node's container runtime and its version, as Kubernetes has them.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn runtime(&self) -> anyhow::Result<String> {
+        let node = self.api().get(&self.name).await?;
+        let info = node.status.and_then(|status| status.node_info);
+        let info = info.context("a node that is ready tells of itself")?;
+        Ok(info.container_runtime_version)
+    }
+
+    /// What a program has logged since the cluster's start.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn log(&self, component: Component) -> anyhow::Result<String> {
+        let name = format!("logs/{}-{}.log", component.name(), self.name);
+        let file = self.dir.join(name);
+        std::fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
 
     /// The object in the API.
@@ -183,6 +219,36 @@ impl Node {
         Ok(())
     }
 
+    /// How much of a resource can be had of how much there is, as Kubernetes
+    /// has it; `None` when the node never offered any.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn offer(&self, resource: &str) -> anyhow::Result<Option<(u32, u32)>> {
+        let node = self.api().get(&self.name).await?;
+        let status = node.status.unwrap_or_default();
+        let of = |all: Option<_>| quantity(all.as_ref(), resource);
+        let (allocatable, capacity) = (of(status.allocatable), of(status.capacity));
+        Ok(allocatable.zip(capacity))
+    }
+
+    /// Waits until so much of a resource can be had of so much.
+    ///
+    /// # Errors
+    /// When it does not come to that within `patience`.
+    pub async fn offer_is(
+        &self,
+        resource: &str,
+        wanted: (u32, u32),
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let what = format!("{resource}: allocatable and capacity are {wanted:?}");
+        until_within(patience, &what, async || {
+            Ok((self.offer(resource).await? == Some(wanted)).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until the node is ready, or is not.
     ///
     /// # Errors
@@ -201,8 +267,15 @@ impl Node {
     }
 }
 
-/// Asks the node's containerd.
-async fn ctr(arguments: &[&str]) -> anyhow::Result<()> {
+/// The runtime's name of the container of a pod.
+fn container_id(pod: &Pod) -> anyhow::Result<&str> {
+    let id = pod.container().and_then(|c| c.container_id.as_deref());
+    let id = id.and_then(|id| id.strip_prefix("containerd://"));
+    id.context("a container of containerd")
+}
+
+/// Asks the node's containerd, and returns what it says.
+async fn ctr(arguments: &[&str]) -> anyhow::Result<String> {
     let address = ["--address", "/run/containerd/containerd.sock"];
     let asked = Command::new("ctr")
         .args(address)
@@ -213,7 +286,7 @@ async fn ctr(arguments: &[&str]) -> anyhow::Result<()> {
         .context("ctr cannot be run")?;
     let said = String::from_utf8_lossy(&asked.stderr);
     ensure!(asked.status.success(), "{}: {said}", arguments.join(" "));
-    Ok(())
+    Ok(String::from_utf8_lossy(&asked.stdout).into_owned())
 }
 
 /// Runs a script of the cluster's to its end.
@@ -247,8 +320,11 @@ impl Drop for Arguments {
 
 /// How much of a resource a node offers; `None` when it never offered any.
 fn allocatable(node: &Object, resource: &str) -> Option<u32> {
-    let all = node.status.as_ref()?.allocatable.as_ref()?;
-    let text = all.get(resource)?.0.as_str();
+    quantity(node.status.as_ref()?.allocatable.as_ref(), resource)
+}
+
+fn quantity(all: Option<&BTreeMap<String, Quantity>>, resource: &str) -> Option<u32> {
+    let text = all?.get(resource)?.0.as_str();
     match text.strip_suffix('k') {
         Some(thousands) => Some(thousands.parse::<u32>().ok()? * 1000),
         None => text.parse().ok(),

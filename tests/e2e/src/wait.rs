@@ -49,6 +49,18 @@ where
 /// When it does not within [`PATIENCE`], or when it fails.
 pub async fn until<T>(
     what: &str,
+    look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    until_within(PATIENCE, what, look).await
+}
+
+/// Waits until `look` finds something that takes a time of its own.
+///
+/// # Errors
+/// When it does not within `patience`, or when it fails.
+pub async fn until_within<T>(
+    patience: Duration,
+    what: &str,
     mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let search = async {
@@ -59,8 +71,8 @@ pub async fn until<T>(
             sleep(POLL).await;
         }
     };
-    match timeout(PATIENCE, search).await {
+    match timeout(patience, search).await {
         Ok(found) => found,
-        Err(_) => bail!("{what}: not within {} s", PATIENCE.as_secs()),
+        Err(_) => bail!("{what}: not within {} s", patience.as_secs()),
     }
 }

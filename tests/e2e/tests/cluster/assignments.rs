@@ -5,10 +5,12 @@
 use anyhow::{Context, ensure};
 use coracle_api::names::RESOURCE_KVM;
 use coracle_e2e::{
-    Cluster, Component, KVM_COUNT, Namespace, Node, PodFacts, plain_pod, until, wait_for,
+    Cluster, Component, DeviceNodes, KVM_COUNT, Namespace, Node, OwnPlugin, PATIENCE, PodFacts,
+    plain_pod, until, wait_for,
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams};
+use coracle_tests::skip;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use serde_json::json;
 
 use crate::device_plugin::sleeper;
@@ -211,5 +213,151 @@ async fn does_not_keep_device_plugin_assignments_across_node_reboots_if_fails_ad
         failed.status
     );
     Box::pin(sleeper(&namespace, "after")).await?;
+    Ok(())
+}
+
+/// A line of the configuration file for the devices of a name.
+fn resource(name: &str) -> String {
+    let glob = DeviceNodes::glob(name);
+    format!("- {{name: example.com/{name}, chardev: [{{glob: \"{glob}\"}}]}}\n")
+}
+
+#[tokio::test]
+async fn can_make_a_cdi_device_accessible_in_a_container() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let Some(node) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    if node.runtime().await?.starts_with("containerd://1.") {
+        skip("the container runtime has CDI switched off");
+        return Ok(());
+    }
+    let name = "example.com/cdi";
+    let _nodes = DeviceNodes::named("cdi", 2)?;
+    let by_cdi = ["--cdi-dir", "/var/run/cdi"];
+    let _plugin = OwnPlugin::start(&node, "cdi", &resource("cdi"), &by_cdi)?;
+    node.offer_is(name, (2, 2), PATIENCE).await?;
+    // One of the two, the one that the variable names, open to any user.
+    let glob = DeviceNodes::glob("cdi");
+    let script = format!(
+        "set -- {glob} && [ $# = 1 ] && [ $1 = /dev/$CORACLE_DEVICE_EXAMPLE_COM_CDI ] && \
+         exec 3<>$1"
+    );
+    let namespace = Namespace::new(&cluster).await?;
+    let pods = namespace.pods();
+    let pod = plain_pod("cdi", BUSYBOX, &["sh", "-c", &script], json!({name: "1"}));
+    pods.create(&PostParams::default(), &pod).await?;
+    let ended = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.exit_code().is_some());
+    let ended = wait_for(&pods, "cdi", "ended", ended).await?;
+    let ended = ended.unwrap_or_default();
+    ensure!(ended.exit_code() == Some(0), "{:#?}", ended.status);
+    Ok(())
+}
+
+/// Kubernetes' `[OrphanedPods]`.
+#[tokio::test]
+async fn ensures_pods_consuming_devices_deleted_while_kubelet_is_down_are_cleaned_up_correctly()
+-> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _alone = cluster.alone().await;
+    let Some(node) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let name = "example.com/orphan";
+    let _nodes = DeviceNodes::named("orphan", 1)?;
+    let _plugin = OwnPlugin::start(&node, "orphan", &resource("orphan"), &[])?;
+    node.offer_is(name, (1, 1), PATIENCE).await?;
+    let namespace = Namespace::new(&cluster).await?;
+    let pods = namespace.pods();
+    let runs = |pod: Option<&Pod>| pod.is_some_and(PodFacts::runs);
+    let command = ["sleep", "3600"];
+    let pod = plain_pod("orphan", BUSYBOX, &command, json!({name: "1"}));
+    pods.create(&PostParams::default(), &pod).await?;
+    let orphan = wait_for(&pods, "orphan", "runs", runs).await?;
+    let orphan = orphan.context("it is there")?;
+
+    node.kill(Component::Kubelet).await?;
+    let at_once = DeleteParams::default().grace_period(0);
+    let deleted = pods.delete("orphan", &at_once).await;
+    node.start(Component::Kubelet).await?;
+    deleted?;
+    let gone = |pod: Option<&Pod>| pod.is_none();
+    wait_for(&pods, "orphan", "gone", gone).await?;
+    until("its container is gone", async || {
+        Ok(node.container_spec(&orphan).await.is_err().then_some(()))
+    })
+    .await?;
+    // Its device, of which there is one, can be had again.
+    node.offer_is(name, (1, 1), PATIENCE).await?;
+    let pod = plain_pod("next", BUSYBOX, &command, json!({name: "1"}));
+    pods.create(&PostParams::default(), &pod).await?;
+    wait_for(&pods, "next", "runs", runs).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn can_schedule_a_pod_with_a_restartable_init_container() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let Some(node) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let name = "example.com/init";
+    let _nodes = DeviceNodes::named("init", 2)?;
+    let _plugin = OwnPlugin::start(&node, "init", &resource("init"), &[])?;
+    node.offer_is(name, (2, 2), PATIENCE).await?;
+    let script = |rest: &str| {
+        let variable = "$CORACLE_DEVICE_EXAMPLE_COM_INIT";
+        format!("exec 3<>/dev/{variable} && echo {variable} && {rest}")
+    };
+    let ends = script("exit 0");
+    let stays = script("exec sleep 3600");
+    let limits = json!({name: "1"});
+    let mut pod = plain_pod("init", BUSYBOX, &["sh", "-c", &stays], limits);
+    let spec = pod.spec.as_mut().context("it has a spec")?;
+    let main = spec
+        .containers
+        .first()
+        .context("it has a container")?
+        .clone();
+    let container = |name: &str, script: &str, policy: Option<&str>| Container {
+        name: name.to_owned(),
+        command: Some(vec!["sh".into(), "-c".into(), script.to_owned()]),
+        restart_policy: policy.map(str::to_owned),
+        ..main.clone()
+    };
+    spec.init_containers = Some(vec![
+        container("init", &ends, None),
+        container("restartable", &stays, Some("Always")),
+    ]);
+    let namespace = Namespace::new(&cluster).await?;
+    let pods = namespace.pods();
+    pods.create(&PostParams::default(), &pod).await?;
+    let runs = |pod: Option<&Pod>| pod.is_some_and(PodFacts::runs);
+    wait_for(&pods, "init", "runs", runs).await?;
+    let device = async |container: &str| {
+        let parameters = LogParams {
+            container: Some(container.to_owned()),
+            ..LogParams::default()
+        };
+        until("it has opened its device", async || {
+            let log = pods.logs("init", &parameters).await.unwrap_or_default();
+            let device = log.trim().to_owned();
+            Ok((!device.is_empty()).then_some(device))
+        })
+        .await
+    };
+    let (init, restartable) = (device("init").await?, device("restartable").await?);
+    let main = device("main").await?;
+    // What the first had goes on; those that run have one each.
+    ensure!(restartable != main, "{main} given twice");
+    ensure!(init == restartable || init == main, "{init} is another");
     Ok(())
 }

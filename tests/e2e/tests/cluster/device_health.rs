@@ -2,13 +2,14 @@
 //! `test/e2e_node/device_plugin_failures_test.go` and
 //! `device_plugin_failures_pod_status_test.go`).
 
-use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
-use coracle_e2e::{Cluster, Namespace, PodFacts, plain_pod, wait_for};
+use anyhow::{Context, ensure};
+use coracle_e2e::{
+    Cluster, DeviceNodes, Namespace, Node, OwnPlugin, PATIENCE, PodFacts, plain_pod, wait_for,
+};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{LogParams, PostParams};
-use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use serde_json::json;
 
 use crate::devices::configure;
@@ -16,49 +17,14 @@ use crate::devices::configure;
 const BUSYBOX: &str = "coracle.dev/e2e-busybox:1";
 const RESOURCE: &str = "example.com/health";
 
-/// Device nodes of this test's own in /dev, gone with it. They are those of
-/// /dev/null: what they do is no matter.
-struct Nodes([PathBuf; 2]);
-
-impl Nodes {
-    fn new() -> anyhow::Result<Self> {
-        let name = |which| format!("/dev/coracle-e2e-{}-{which}", std::process::id());
-        let nodes = Self(["a", "b"].map(|which| name(which).into()));
-        for path in &nodes.0 {
-            make(path)?;
-        }
-        Ok(nodes)
-    }
-
-    fn glob() -> String {
-        format!("/dev/coracle-e2e-{}-*", std::process::id())
-    }
-
-    /// The one that a container was given, by its variable.
-    fn find(&self, id: &str) -> anyhow::Result<&PathBuf> {
-        let mut nodes = self.0.iter();
-        let found = nodes.find(|path| path.file_name().is_some_and(|name| name == id));
-        found.with_context(|| format!("{id:?} is none of {:?}", self.0))
-    }
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-fn make(path: &PathBuf) -> anyhow::Result<()> {
-    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    mknod(path, SFlag::S_IFCHR, mode, makedev(1, 3)).context("makes a device node")
-}
+/// How long the kubelet remembers the devices of a plugin that is gone: five
+/// minutes from then, or from its own last start.
+const GRACE: Duration = Duration::from_secs(900);
 
 /// What the pod's status says of its device.
-fn health(pod: Option<&Pod>) -> Option<&str> {
+fn health<'a>(pod: Option<&'a Pod>, resource: &str) -> Option<&'a str> {
     let all = pod?.container()?.allocated_resources_status.as_ref()?;
-    let resource = all.iter().find(|status| status.name == RESOURCE)?;
+    let resource = all.iter().find(|status| status.name == resource)?;
     let device = resource.resources.as_ref()?.first()?;
     device.health.as_deref()
 }
@@ -73,8 +39,8 @@ async fn will_report_a_pod_s_device_status_as_healthy_then_unhealthy_and_lower_a
         return Ok(());
     };
     let _alone = cluster.alone().await;
-    let nodes = Nodes::new()?;
-    let glob = Nodes::glob();
+    let nodes = DeviceNodes::named("health", 2)?;
+    let glob = DeviceNodes::glob("health");
     let resource = format!("- {{name: {RESOURCE}, chardev: [{{glob: \"{glob}\"}}]}}\n");
     configure(&node, &[&resource])?;
     node.offers(RESOURCE, 2).await?;
@@ -85,8 +51,8 @@ async fn will_report_a_pod_s_device_status_as_healthy_then_unhealthy_and_lower_a
     let command = ["sh", "-c", script];
     let pod = plain_pod("holder", BUSYBOX, &command, json!({RESOURCE: "1"}));
     pods.create(&PostParams::default(), &pod).await?;
-    let healthy = |pod: Option<&Pod>| health(pod) == Some("Healthy");
-    let unhealthy = |pod: Option<&Pod>| health(pod) == Some("Unhealthy");
+    let healthy = |pod: Option<&Pod>| health(pod, RESOURCE) == Some("Healthy");
+    let unhealthy = |pod: Option<&Pod>| health(pod, RESOURCE) == Some("Unhealthy");
     // The device is told before the container's start.
     let runs = |pod: Option<&Pod>| pod.is_some_and(PodFacts::runs) && healthy(pod);
     wait_for(&pods, "holder", "it runs with a healthy device", runs).await?;
@@ -96,7 +62,7 @@ async fn will_report_a_pod_s_device_status_as_healthy_then_unhealthy_and_lower_a
     std::fs::remove_file(device)?;
     wait_for(&pods, "holder", "its device is unhealthy", unhealthy).await?;
     node.offers(RESOURCE, 1).await?;
-    make(device)?;
+    nodes.make(device)?;
     wait_for(&pods, "holder", "its device is healthy again", healthy).await?;
     node.offers(RESOURCE, 2).await?;
 
@@ -104,4 +70,116 @@ async fn will_report_a_pod_s_device_status_as_healthy_then_unhealthy_and_lower_a
     assert!(now.runs() && now.restarts() == 0, "{:#?}", now.status);
     configure(&node, &[])?;
     node.offers(RESOURCE, 0).await
+}
+
+/// A line of the configuration file for devices that one pod has at a time.
+fn resource(name: &str, glob: &str) -> String {
+    format!("- {{name: example.com/{name}, chardev: [{{glob: \"{glob}\"}}]}}\n")
+}
+
+/// Kubernetes' "when `ListAndWatch` fails after provisioning devices, node
+/// allocatable will be set to zero and kubelet will not retry to list
+/// resources": a killed plugin breaks its stream off. And "when device plugin
+/// is stopped after provisioning devices, node allocatable will be set to
+/// zero". Returns when the kubelet has forgotten the devices of both.
+async fn plugins_end(node: &Node) -> anyhow::Result<()> {
+    let mut plugins = vec![];
+    let mut all = vec![];
+    for name in ["killed", "stopped"] {
+        all.push(DeviceNodes::named(name, 2)?);
+        let line = resource(name, &DeviceNodes::glob(name));
+        plugins.push(OwnPlugin::start(node, name, &line, &[])?);
+    }
+    let resources = ["example.com/killed", "example.com/stopped"];
+    for resource in resources {
+        node.offer_is(resource, (2, 2), PATIENCE).await?;
+    }
+    plugins.pop().context("two plugins")?.stop()?;
+    drop(plugins);
+    for resource in resources {
+        node.offer_is(resource, (0, 2), PATIENCE).await?;
+    }
+    for resource in resources {
+        node.offer_is(resource, (0, 0), GRACE).await?;
+    }
+    Ok(())
+}
+
+/// Kubernetes' "will set allocatable to zero when a single device became
+/// unhealthy, but capacity will stay at 1", beside plugins that end: what
+/// becomes of theirs after five minutes does not become of it.
+#[tokio::test]
+async fn will_set_allocatable_to_zero_when_a_single_device_became_unhealthy_but_capacity_will_stay_at_1()
+-> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let Some(node) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let name = "example.com/single";
+    let nodes = DeviceNodes::named("single", 1)?;
+    let device = nodes.paths().first().context("a device")?;
+    let line = resource("single", &device.display().to_string());
+    let _plugin = OwnPlugin::start(&node, "single", &line, &[])?;
+    node.offer_is(name, (1, 1), PATIENCE).await?;
+
+    let namespace = Namespace::new(&cluster).await?;
+    let pods = namespace.pods();
+    let pod = plain_pod("single", BUSYBOX, &["sleep", "3600"], json!({name: "1"}));
+    pods.create(&PostParams::default(), &pod).await?;
+    let runs = |pod: Option<&Pod>| pod.is_some_and(PodFacts::runs);
+    wait_for(&pods, "single", "it runs", runs).await?;
+    ensure!(node.offer(name).await? == Some((1, 1)), "a pod changed it");
+    std::fs::remove_file(device)?;
+    node.offer_is(name, (0, 1), PATIENCE).await?;
+    let now = pods.get("single").await?;
+    ensure!(now.runs() && now.restarts() == 0, "{:#?}", now.status);
+    pods.delete("single", &DeleteParams::default()).await?;
+    wait_for(&pods, "single", "gone", |pod: Option<&Pod>| pod.is_none()).await?;
+    Box::pin(plugins_end(&node)).await?;
+    let after = node.offer(name).await?;
+    ensure!(after == Some((0, 1)), "{after:?} after the grace period");
+    nodes.make(device)?;
+    node.offer_is(name, (1, 1), PATIENCE).await
+}
+
+#[tokio::test]
+async fn will_report_a_device_status_for_the_failed_pod_in_the_pod_status() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let Some(node) = cluster.node_with_plugin().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let name = "example.com/failed";
+    let nodes = DeviceNodes::named("failed", 1)?;
+    let device = nodes.paths().first().context("a device")?;
+    let line = resource("failed", &DeviceNodes::glob("failed"));
+    let _plugin = OwnPlugin::start(&node, "failed", &line, &[])?;
+    node.offer_is(name, (1, 1), PATIENCE).await?;
+
+    let namespace = Namespace::new(&cluster).await?;
+    let pods = namespace.pods();
+    let mut pod = plain_pod(
+        "failed",
+        "coracle.dev/absent:1",
+        &["true"],
+        json!({name: "1"}),
+    );
+    let containers = pod.spec.as_mut().map(|spec| &mut spec.containers);
+    for container in containers.into_iter().flatten() {
+        container.image_pull_policy = Some("Never".into());
+    }
+    pods.create(&PostParams::default(), &pod).await?;
+    let is = |pod: Option<&Pod>, wanted| {
+        pod.is_some_and(|pod| !pod.runs() && health(Some(pod), name) == Some(wanted))
+    };
+    let healthy = |pod: Option<&Pod>| is(pod, "Healthy");
+    let unhealthy = |pod: Option<&Pod>| is(pod, "Unhealthy");
+    wait_for(&pods, "failed", "has a healthy device", healthy).await?;
+    std::fs::remove_file(device)?;
+    wait_for(&pods, "failed", "its device is unhealthy", unhealthy).await?;
+    Ok(())
 }

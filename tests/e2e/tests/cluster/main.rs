@@ -9,6 +9,7 @@ mod devices;
 mod documents;
 mod faults;
 mod kubectl_plugin;
+mod memory_lock;
 mod outages;
 mod refused;
 mod rights;

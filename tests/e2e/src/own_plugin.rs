@@ -1,0 +1,68 @@
+//! A device plugin of a test's own, beside the node's: with resources that no
+//! other test has, and in the test's hands.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::node::Node;
+
+/// The plugin, as a program of the first node; killed when it is dropped.
+pub struct OwnPlugin(Child);
+
+impl OwnPlugin {
+    /// Starts one for resources of the configuration file, with further
+    /// arguments. `name` is the test's own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(
+        node: &Node,
+        name: &str,
+        resources: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let dir = node.dir().join(format!("own-{name}"));
+        std::fs::create_dir_all(&dir)?;
+        let config = dir.join("devices.yaml");
+        std::fs::write(&config, format!("resources:\n{resources}"))?;
+        let log = std::fs::File::create(node.dir().join(format!("logs/own-{name}.log")))?;
+        let socket = "/var/lib/kubelet/pod-resources/kubelet.sock";
+        let program = Command::new("coracle-device-plugin")
+            .args(["run", "--kvm-count=0", "--tun-count=0"])
+            .args(["--vhost-net-count=0", "--vhost-vsock-count=0"])
+            .args(["--pod-resources", socket])
+            .arg("--node-dir")
+            .arg(Path::new("/run/coracle-own").join(name))
+            .arg("--config")
+            .arg(config)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("coracle-device-plugin cannot be run")?;
+        Ok(Self(program))
+    }
+
+    /// Lets it end in order, and waits for that.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.0.id())?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for OwnPlugin {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
