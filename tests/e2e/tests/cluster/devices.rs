@@ -2,10 +2,16 @@
 //! configuration file says.
 
 use anyhow::{Context, ensure};
-use coracle_e2e::{Cluster, Namespace, Node, PodFacts, plain_pod, wait_for};
+use coracle_api::vm::{ConditionType, Phase};
+use coracle_e2e::{
+    Cluster, DeviceNodes, Machine, Namespace, Node, OwnPlugin, PodFacts, condition, plain_pod,
+    vm_object, wait_for,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, LogParams, PostParams};
 use serde_json::json;
+
+use crate::controller::place;
 
 const BUSYBOX: &str = "coracle.dev/e2e-busybox:1";
 const TUN: &str = "coracle.dev/tun";
@@ -121,5 +127,54 @@ async fn devices_of_the_file_come_go_and_are_never_given_twice() -> anyhow::Resu
             pod.status
         );
     }
+    Ok(())
+}
+
+/// A VM's device is as scarce as the pod's, and is one that a guest can have or
+/// ends the VM.
+#[tokio::test]
+async fn a_vm_waits_for_its_device_and_refuses_one_that_no_guest_can_have() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some((node, namespace, _root)) = Box::pin(place(&cluster, "power-button")).await? else {
+        return Ok(());
+    };
+    let name = "example.com/late";
+    let devices = json!({"devices": [{"name": "gpu", "resource": name}]});
+    let vm = Machine::apply(&cluster, &namespace, &vm_object("web", devices)).await?;
+    let waits = vm.wait("waits for its device", |status| {
+        condition(status, ConditionType::Scheduled)
+            .is_some_and(|scheduled| scheduled.reason == "DeviceNotOffered")
+    });
+    let waits = waits.await?;
+    let scheduled = condition(&waits, ConditionType::Scheduled).context("it was there")?;
+    ensure!(scheduled.status == "False", "{scheduled:?}");
+    ensure!(
+        scheduled.message.contains("\"gpu\" (example.com/late)"),
+        "{scheduled:?}"
+    );
+    ensure!(waits.phase == Some(Phase::Scheduling), "{:?}", waits.phase);
+
+    // A plugin offers it; it is a character device, and no guest can have one.
+    let _nodes = DeviceNodes::named("late", 1)?;
+    let glob = DeviceNodes::glob("late");
+    let line = format!("- {{name: {name}, chardev: [{{glob: \"{glob}\"}}]}}\n");
+    let _plugin = OwnPlugin::start(&node, "late", &line, &[])?;
+    let ended = vm.wait("ends for want of a device", |status| {
+        let last = status.last_termination.as_ref();
+        last.is_some_and(|last| last.reason == "DeviceUnavailable")
+    });
+    let last = ended.await?.last_termination.context("it was there")?;
+    for part in [
+        "gpu",
+        "CORACLE_DEVICE_EXAMPLE_COM_LATE names \"coracle-e2e-",
+        "no PCI function, mediated device or USB device",
+    ] {
+        ensure!(last.message.contains(part), "{part}: {last:?}");
+    }
+    ensure!(last.exit_code == Some(3), "{last:?}");
+    vm.phase_is(Phase::Failed).await?;
     Ok(())
 }
