@@ -163,6 +163,31 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_good_header_with_wrong_bytes_is_refused_or_still_consistent(
+            bits in 9_u32..=21,
+            changes in proptest::collection::vec((8..112_usize, any::<u8>()), 1..6),
+            entries in proptest::collection::vec(any::<u64>(), 1..20),
+        ) {
+            let mut bytes = image(bits, 1 << 30);
+            for (at, value) in changes {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let Ok(header) = Header::parse(&bytes) else {
+                return Ok(());
+            };
+            prop_assert!((9..=21).contains(&header.cluster_bits));
+            prop_assert!(header.l1_entries.saturating_mul(header.reach()) >= header.size);
+            for entry in entries {
+                if let Ok(Some(table)) = l1_entry(&header, entry) {
+                    prop_assert!(table.is_multiple_of(header.cluster()));
+                }
+                let _ = l2_entry(&header, entry);
+            }
+        }
+
+        #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), entry: u64) {
             let mut bytes = bytes;
             if let Some(head) = bytes.get_mut(..8) {
