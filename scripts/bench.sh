@@ -13,20 +13,25 @@ cd "$repo"
 ((EUID == 0)) || die "measuring pods needs root"
 guest=$cache/bench
 
-# A guest that says one line from its first process: Debian's cloud kernel and
-# a static busybox.
+# A guest that says one line from its first process, or loads its disk: Debian's
+# cloud kernel, a static busybox, and our program for that.
 make_guest() {
-    local package work
+    local package work module load=$1
     package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
     [[ -n $package ]] || die "apt does not know linux-image-cloud-amd64: run apt-get update"
-    if [[ -e $guest/$package && -e $guest/initrd && scripts/bench.sh -ot $guest/initrd ]]; then
+    if [[ -e $guest/$package && scripts/bench.sh -ot $guest/initrd && $load -ot $guest/initrd ]]; then
         return
     fi
     work=$(mktemp -d)
     (cd "$work" && apt-get -q download "$package")
     dpkg-deb -x "$work"/*.deb "$work/kernel"
-    mkdir -p "$guest" "$work/root/bin"
+    mkdir -p "$guest" "$work/root/bin" "$work/root/lib"
     cp "$(command -v busybox)" "$work/root/bin/busybox"
+    cp "$load" "$work/root/bin/load"
+    for module in virtio/virtio_ring virtio/virtio virtio/virtio_pci_modern_dev \
+        virtio/virtio_pci_legacy_dev virtio/virtio_pci block/virtio_blk; do
+        cp "$work"/kernel/lib/modules/*/kernel/drivers/"$module.ko" "$work/root/lib/"
+    done
     cat >"$work/root/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox mkdir -p /proc
@@ -34,6 +39,14 @@ make_guest() {
 echo "coracle-bench: userspace"
 case $(/bin/busybox cat /proc/cmdline) in
     *coracle.bench=stay*) while :; do /bin/busybox sleep 3600; done ;;
+    *coracle.bench=load*)
+        /bin/busybox mkdir -p /dev
+        /bin/busybox mount -t devtmpfs dev /dev
+        for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+            /bin/busybox insmod /lib/$module.ko
+        done
+        /bin/load /dev/vda
+        ;;
 esac
 /bin/busybox poweroff -f
 INIT
@@ -68,7 +81,12 @@ fi
 scripts/build-images.sh
 timed "Building the programs to measure with" \
     cargo build --release -p coracle -p coracle-device-plugin -p coracle-block -p coracle-benches
-timed "Preparing the guest" make_guest
+# Static, because it is also all that a guest has.
+CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
+    timed "Building the program that loads disks" \
+    cargo build --locked --profile image --target x86_64-unknown-linux-gnu -p coracle-bench-load
+load=target/x86_64-unknown-linux-gnu/image/coracle-bench-load
+timed "Preparing the guest" make_guest "$load"
 tests/guests/build.sh "$guest/boot-sectors" >/dev/null
 
 say "Measuring (this takes some minutes; leave the machine alone)"
@@ -81,4 +99,6 @@ exec unshare --pid --fork --mount-proc bash -c '"$@" & wait $!' bench \
     --images "$cache/images" \
     --guest "$guest" \
     --spinner "$guest/boot-sectors/ignore-button.img" \
+    --sizer "$guest/boot-sectors/size.img" \
+    --load "$load" \
     "$@"

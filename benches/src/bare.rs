@@ -95,6 +95,11 @@ impl Bare {
         Ok(BufReader::new(self.serial.try_clone()?))
     }
 
+    /// What writes to the guest's console.
+    pub(crate) fn input(&self) -> anyhow::Result<UnixStream> {
+        Ok(self.serial.try_clone()?)
+    }
+
     /// Waits until the guest has powered off. A shim that would have had qemu
     /// end does not exist here.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {

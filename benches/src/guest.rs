@@ -15,6 +15,8 @@ const CMDLINE: &str =
     "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr";
 /// Has the guest's first process stay instead of powering off.
 const STAY: &str = "coracle.bench=stay";
+/// Has it load its first disk as lines on its console say.
+const LOAD: &str = "coracle.bench=load";
 const MEMORY: u64 = 256 << 20;
 
 /// A kernel and an initial ram disk.
@@ -28,6 +30,7 @@ pub(crate) struct Linux {
 pub(crate) enum Then {
     PowerOff,
     Stay,
+    Load,
 }
 
 impl Linux {
@@ -42,6 +45,7 @@ impl Linux {
         match then {
             Then::PowerOff => CMDLINE.to_owned(),
             Then::Stay => format!("{CMDLINE} {STAY}"),
+            Then::Load => format!("{CMDLINE} {LOAD}"),
         }
     }
 

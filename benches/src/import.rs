@@ -3,7 +3,6 @@
 //! direct writes and a flush at the end.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
+use crate::device::Loop;
 use crate::stats::{Pairs, Results};
 
 const MIB: u64 = 1 << 20;
@@ -26,7 +26,7 @@ pub(crate) fn measure(block: &Path, pairs: usize, results: &mut Results) -> anyh
     let qcow2 = dir.path().join("source.qcow2");
     let convert = ["convert", "-f", "raw", "-O", "qcow2"];
     run(Command::new("qemu-img").args(convert).args([&raw, &qcow2]))?;
-    let device = Loop::new(&dir)?;
+    let device = Loop::sparse(dir.path(), "device.img", SIZE)?;
     let import = |image: &Path| {
         let mut command = Command::new(block);
         command.arg("import").arg(image).arg(&device.path);
@@ -49,13 +49,7 @@ pub(crate) fn measure(block: &Path, pairs: usize, results: &mut Results) -> anyh
     };
     let mut peak = vec![];
     let mut compare = |what: &str, image: &Path, other: &dyn Fn() -> Command| {
-        let mut pair = Pairs::new(what, "s", Some("≤ 1.0"));
-        for _ in 0..pairs {
-            let (seconds, mib) = run(&mut import(image))?;
-            pair.coracle.push(seconds);
-            peak.push(mib);
-            pair.bare.push(run(&mut other())?.0);
-        }
+        let pair = in_turn(what, pairs, &|| import(image), other, &mut peak)?;
         results.pairs.push(pair);
         anyhow::Ok(())
     };
@@ -69,6 +63,37 @@ pub(crate) fn measure(block: &Path, pairs: usize, results: &mut Results) -> anyh
     let most = peak.into_iter().fold(0.0, f64::max);
     results.figure("import, peak memory", "MiB", vec![most], Some("≤ 64"));
     Ok(())
+}
+
+/// Runs both in turn, each first in every other pair: the first of the two finds
+/// the device as the pair before has left it. `peak` is what ours was seen with.
+fn in_turn(
+    what: &str,
+    pairs: usize,
+    ours: &dyn Fn() -> Command,
+    theirs: &dyn Fn() -> Command,
+    peak: &mut Vec<f64>,
+) -> anyhow::Result<Pairs> {
+    let mut pair = Pairs::new(what, "s", Some("≤ 1.0"));
+    // Not counted: they bring source and device to where every pair finds them.
+    run(&mut ours())?;
+    run(&mut theirs())?;
+    for number in 0..pairs {
+        let mut import = || {
+            let (seconds, mib) = run(&mut ours())?;
+            pair.coracle.push(seconds);
+            peak.push(mib);
+            anyhow::Ok(())
+        };
+        if number % 2 == 0 {
+            import()?;
+            pair.bare.push(run(&mut theirs())?.0);
+        } else {
+            pair.bare.push(run(&mut theirs())?.0);
+            import()?;
+        }
+    }
+    Ok(pair)
 }
 
 /// A raw image in `dir`.
@@ -112,35 +137,4 @@ fn high_water(status: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u32 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(f64::from(kib) / 1024.0)
-}
-
-/// A loop device on a file of the source's size.
-struct Loop {
-    path: String,
-}
-
-impl Loop {
-    fn new(dir: &TempDir) -> anyhow::Result<Self> {
-        let back = dir.path().join("device.img");
-        File::create(&back)?.set_len(SIZE)?;
-        let output = Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(&back)
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "no loop device: {text}");
-        let path = String::from_utf8(output.stdout)?.trim().to_owned();
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let detached = Command::new("losetup")
-            .args(["--detach", &self.path])
-            .status();
-        if !detached.is_ok_and(|status| status.success()) {
-            let _ = writeln!(std::io::stderr(), "{} was not detached", self.path);
-        }
-    }
 }

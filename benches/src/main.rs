@@ -9,9 +9,12 @@
 
 mod bare;
 mod boot;
+mod device;
+mod expand;
 mod guest;
 mod host;
 mod import;
+mod io;
 mod line;
 mod memory;
 mod plugin;
@@ -54,6 +57,13 @@ struct Args {
     /// The boot sector that only spins, as a disk image
     #[arg(long, value_name = "PATH")]
     spinner: PathBuf,
+    /// The boot sector that says its disk's size; without it no expansion is
+    /// measured
+    #[arg(long, value_name = "PATH")]
+    sizer: Option<PathBuf>,
+    /// The coracle-bench-load program; without it no I/O is measured
+    #[arg(long, value_name = "PATH")]
+    load: Option<PathBuf>,
     /// qemu
     #[arg(
         long,
@@ -89,6 +99,10 @@ enum What {
     Start,
     /// Putting an image onto a block device
     Import,
+    /// What a guest's disk does
+    Io,
+    /// From a device's growth to the guest
+    Expand,
     /// Memory and idle wakeups of the shim and the device plugin
     Memory,
     /// The device plugin: registration, lists, allocation, flips
@@ -136,6 +150,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     if let Some(block) = args.block.as_deref().filter(|_| wanted(What::Import)) {
         import::measure(block, args.pairs, &mut results)?;
+    }
+    if let Some(load) = args.load.as_deref().filter(|_| wanted(What::Io)) {
+        io::measure(&setup, &linux, load, args.pairs, &mut results)?;
+    }
+    if let Some(sizer) = args.sizer.as_deref().filter(|_| wanted(What::Expand)) {
+        expand::measure(&setup, sizer, args.pairs, &mut results)?;
     }
     results.load_after = host::load()?;
     table::print(&results)?;

@@ -32,6 +32,19 @@ pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok((field(14)? + field(15)?) / f64::from(u32::try_from(hertz)?))
 }
 
+/// Seconds of CPU time of the threads that a process has now, to the
+/// nanosecond, where `stat` counts in hundredths.
+pub(crate) fn exact_cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that has just ended is not counted.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let nanoseconds = text.split(' ').next().unwrap_or_default();
+        sum += nanoseconds.parse::<f64>().unwrap_or(0.0) / 1e9;
+    }
+    Ok(sum)
+}
+
 /// Seconds of CPU time that the children which were waited for have used, and
 /// theirs.
 pub(crate) fn children_cpu_seconds() -> anyhow::Result<f64> {
