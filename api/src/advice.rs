@@ -82,6 +82,10 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
             "the disk's device is read-only: set readOnly: true on the disk, or make the volume \
              writable"
         }
+        R::DiskNotEmpty => {
+            "nothing was written: give the disk an empty claim, or, if the VM is to have what is \
+             in this one: kubectl annotate pvc CLAIM coracle.dev/imported=kept"
+        }
         R::ImportRefused => {
             "the disk cannot be filled from its source as it is: correct the source, its checksum \
              or the size of the claim"
@@ -122,6 +126,7 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
     Some(match reason {
         R::AsExpected
         | R::Starting
+        | R::Importing
         | R::NoPod
         | R::Scheduling
         | R::WaitsForFirstConsumer

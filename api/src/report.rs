@@ -34,6 +34,8 @@ pub enum TerminationReason {
     DiskPermission,
     /// A disk is read-only, and the VM wants to write to it.
     DiskReadOnly,
+    /// A disk that is to be filled holds data that no import wrote.
+    DiskNotEmpty,
     /// A disk cannot be filled from its source, and trying again is of no use.
     ImportRefused,
     /// A disk could not be filled from its source this time.
@@ -60,7 +62,10 @@ impl TerminationReason {
             | Self::QemuFailed
             | Self::AcceleratorFailed
             | Self::ImportFailed => exit::GUEST,
-            Self::InvalidMachine | Self::UnsupportedVersion | Self::ImportRefused => exit::CONFIG,
+            Self::InvalidMachine
+            | Self::UnsupportedVersion
+            | Self::DiskNotEmpty
+            | Self::ImportRefused => exit::CONFIG,
             Self::DiskNotFound
             | Self::DiskInvalid
             | Self::DiskBusy

@@ -74,6 +74,9 @@ pub struct Request {
     pub size: Option<u64>,
     /// Says, once it is there, that the target was filled.
     pub record: Option<PathBuf>,
+    /// The source is the disk itself: it is neither unpacked nor read as an
+    /// image, whatever it begins with.
+    pub raw: bool,
     /// Write around the page cache where the target can.
     pub direct: bool,
     /// How servers are asked.
@@ -236,7 +239,12 @@ impl Import<'_> {
             .checksum
             .is_some()
             .then(|| local::hash(Arc::clone(&file)));
-        let copied = if let Some(header) = qcow2_header(head)? {
+        let header = if self.request.raw {
+            None
+        } else {
+            qcow2_header(head)?
+        };
+        let copied = if let Some(header) = header {
             self.format = "qcow2";
             self.begin(Some(header.size))?;
             qcow2::convert::convert(&file, &header, self.sink()?)
@@ -263,8 +271,13 @@ impl Import<'_> {
         if head.is_empty() {
             return Err(ImportError::EmptySource);
         }
+        let mut stream = io::Cursor::new(head.clone()).chain(stream);
+        if self.request.raw {
+            self.begin(size)?;
+            copy_stream(&mut stream, self.sink()?)?;
+            return Ok(true);
+        }
         let compression = Compression::detect(&head);
-        let stream = io::Cursor::new(head.clone()).chain(stream);
         let Some(compression) = compression else {
             return self.read_image(&mut { stream }, &head, size);
         };

@@ -27,6 +27,7 @@ use coracle_block::{
     import::{self, ImportError, Outcome, Progress, Remote, Request, Source, source},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::signal::{SigSet, Signal};
 
 /// Between two lines of a log.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -47,6 +48,10 @@ pub(crate) struct ImportArgs {
     /// Fills the target although it holds data, which is lost.
     #[arg(long)]
     overwrite: bool,
+    /// Takes the source as it is, whatever it looks like: neither an archive
+    /// nor a qcow2 image.
+    #[arg(long)]
+    raw: bool,
     /// Size of a file that is to be made, in bytes [default: the image's]
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
@@ -54,6 +59,18 @@ pub(crate) struct ImportArgs {
     /// file, is left alone.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(flatten)]
+    ending: Ending,
+    /// Writes through the page cache.
+    #[arg(long, hide = true)]
+    cached: bool,
+}
+
+/// How servers are asked.
+#[derive(Args)]
+struct RemoteArgs {
     /// Certificate authorities (PEM) in place of the built-in ones.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -63,11 +80,6 @@ pub(crate) struct ImportArgs {
     /// Asks the registry without TLS.
     #[arg(long)]
     plain_http: bool,
-    #[command(flatten)]
-    ending: Ending,
-    /// Writes through the page cache.
-    #[arg(long, hide = true)]
-    cached: bool,
 }
 
 #[derive(Args)]
@@ -121,27 +133,28 @@ pub(crate) fn import(args: ImportArgs) -> ExitCode {
         target,
         checksum,
         overwrite,
+        raw,
         size,
         record,
-        ca_file,
-        auth_file,
-        plain_http,
+        remote,
         ending,
         cached,
     } = args;
+    end_at_sigterm();
     let result = Source::parse(&source).and_then(|source| {
         let request = Request {
             source,
             target: target.clone(),
             checksum: checksum.as_deref().map(source::checksum).transpose()?,
             overwrite,
+            raw,
             size,
             record,
             direct: !cached,
             remote: Remote {
-                authorities: ca_file,
-                credentials: auth_file,
-                plain_http,
+                authorities: remote.ca_file,
+                credentials: remote.auth_file,
+                plain_http: remote.plain_http,
                 ..Remote::default()
             },
         };
@@ -159,6 +172,21 @@ pub(crate) fn import(args: ImportArgs) -> ExitCode {
         }
         Outcome::AlreadyImported => format!("{target} was filled before: nothing to do"),
     })
+}
+
+/// Ends the program when it is asked to: as the first process of a container
+/// it would not be by itself. The target says that it is half filled.
+fn end_at_sigterm() {
+    let mut term = SigSet::empty();
+    term.add(Signal::SIGTERM);
+    // Before any other thread is there, so that all of them leave it to this.
+    if term.thread_block().is_ok() {
+        thread::spawn(move || {
+            if term.wait().is_ok() {
+                std::process::exit(128 + Signal::SIGTERM as i32);
+            }
+        });
+    }
 }
 
 /// Runs `export`.

@@ -72,6 +72,9 @@ pub struct DiskStatus {
     /// How large the claim's volume is; not there before the claim is bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
+    /// What the claim was filled with for a VM, and so is not filled with again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
 }
 
 /// When a VM entered a phase.
@@ -149,6 +152,8 @@ pub enum ConditionReason {
     Scheduling,
     /// The node prepares the pod.
     Starting,
+    /// A disk is filled before the guest starts.
+    Importing,
     /// The guest was paused on request.
     Paused,
     /// The guest does not run although its container does.

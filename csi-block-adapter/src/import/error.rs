@@ -151,10 +151,10 @@ impl ImportError {
             | Self::Qcow2 { .. }
             | Self::Order
             | Self::TooSmall { .. }
-            | Self::NotEmpty { .. }
             | Self::Same { .. }
             | Self::NoSize { .. }
             | Self::Checksum { .. } => TerminationReason::ImportRefused,
+            Self::NotEmpty { .. } => TerminationReason::DiskNotEmpty,
             Self::Changed | Self::Worker => TerminationReason::ImportFailed,
             Self::Fetch { source } => fetch_reason(source),
             Self::Read { source } => match source.get_ref().and_then(|e| e.downcast_ref()) {

@@ -26,6 +26,8 @@ pub(super) struct Origin {
     kind: Kind,
     /// The caller knows the sum.
     checked: bool,
+    /// The source is no archive.
+    raw: bool,
 }
 
 enum Kind {
@@ -70,6 +72,7 @@ impl Origin {
         Ok(Self {
             kind,
             checked: request.checksum.is_some(),
+            raw: request.raw,
         })
     }
 
@@ -84,8 +87,8 @@ impl Origin {
             return Err(ImportError::EmptySource);
         }
         match Compression::detect(&head) {
-            Some(_) => Ok(None),
-            None => Ok(Some((file.try_clone()?, head))),
+            Some(_) if !self.raw => Ok(None),
+            _ => Ok(Some((file.try_clone()?, head))),
         }
     }
 

@@ -1,6 +1,10 @@
 //! Every format and compression, from files and from streams, and back.
 
-use std::{fs::File, path::PathBuf, process::Command};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::Command,
+};
 
 use crate::{
     kit::*,
@@ -240,4 +244,25 @@ fn peak_kib(source: &str, target: &str) -> Option<u64> {
         .ok()?;
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// What a guest wrote is never read as an image: it could have written one.
+#[test]
+fn a_raw_source_is_taken_as_it_is() {
+    if !has("qemu-img") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let image = qcow2(&dir, "image", &[]);
+    let target = arg(&dir.path().join("target"));
+    for source in [pack(&image, &["gzip", "-c"]), image] {
+        let bytes = fs::read(&source).expect("reads");
+        let size = bytes.len().next_multiple_of(512).to_string();
+        good(&import(&[&arg(&source), &target, "--raw"]));
+        holds(&target, &bytes, "from a file");
+        fs::remove_file(&target).expect("removes");
+        good(&import_piped(&source, &[&target, "--raw", "--size", &size]));
+        holds(&target, &bytes, "from a stream");
+        fs::remove_file(&target).expect("removes");
+    }
 }

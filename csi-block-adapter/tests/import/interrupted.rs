@@ -7,6 +7,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::{
     kit::*,
     support::{has, spawn},
@@ -59,4 +64,29 @@ fn a_killed_import_starts_over_and_gives_the_right_bytes() {
             holds(&device.path, &content(), &format!("after {sent}"));
         }
     }
+}
+
+/// The first process of a container has no default for the signal.
+#[test]
+fn an_import_ends_when_it_is_asked_to() {
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let target = arg(&dir.path().join("target"));
+    let mut child = spawn(
+        Command::new(BINARY)
+            .args(["import", "-", &target, "--size", "16777216"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    // All but a pipe's capacity was taken when this returns: it is at work.
+    let mut stdin = child.stdin.take().expect("is piped");
+    stdin.write_all(&noise(8 << 20, 5)).expect("feeds");
+    kill(
+        Pid::from_raw(child.id().try_into().expect("a pid")),
+        Signal::SIGTERM,
+    )
+    .expect("asks");
+    assert_eq!(child.wait().expect("waits").code(), Some(143));
+    let begin = fs::read(&target).expect("reads")[..512].to_vec();
+    assert!(begin.starts_with(b"coracle.dev: an import is in progress"));
 }

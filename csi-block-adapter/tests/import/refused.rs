@@ -159,3 +159,21 @@ fn a_failure_is_left_as_termination_message() {
     assert_eq!(message["reason"], "ImportRefused");
     assert_eq!(message["disk"], "root");
 }
+
+#[test]
+fn a_disk_with_data_is_a_reason_of_its_own() {
+    let Some(device) = Loop::new(16 * MIB, &[]) else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("makes a directory");
+    let image = arg(&raw(&dir));
+    good(&import(&[&image, &device.path]));
+    let log = arg(&dir.path().join("log"));
+    bad(
+        &import(&[&image, &device.path, "--termination-log", &log]),
+        2,
+    );
+    let message: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&log).expect("is there")).expect("is JSON");
+    assert_eq!(message["reason"], "DiskNotEmpty");
+}
