@@ -24,6 +24,9 @@ pub const ANNOTATION_RUN_POLICY: &str = "coracle.dev/run-policy";
 pub const ANNOTATION_APPLIED: &str = "coracle.dev/applied";
 /// Annotation on a VM's pod: the generation of the spec it was made from.
 pub const ANNOTATION_GENERATION: &str = "coracle.dev/generation";
+/// Annotation on a claim: what it was filled with. As long as it is there, the
+/// claim is not filled again, whatever a disk says.
+pub const ANNOTATION_IMPORTED: &str = "coracle.dev/imported";
 
 /// Extended resource that stands for a usable `/dev/kvm`.
 pub const RESOURCE_KVM: &str = "coracle.dev/kvm";
@@ -38,8 +41,10 @@ pub const RESOURCE_VHOST_NET: &str = "coracle.dev/vhost-net";
 /// Extended resource that stands for `/dev/vhost-vsock`.
 pub const RESOURCE_VHOST_VSOCK: &str = "coracle.dev/vhost-vsock";
 
-/// The pod's only container.
+/// The container with the guest.
 pub const CONTAINER: &str = "vm";
+/// Prefix of the init containers that fill disks, before the disk's name.
+pub const IMPORT_CONTAINER: &str = "import-";
 /// User and group id of the VM container; qemu's on most distributions.
 pub const VM_UID: i64 = 107;
 /// Group id of `disk` on Debian, Ubuntu, Fedora and RHEL: the group udev
@@ -67,6 +72,14 @@ pub const EPHEMERAL_DIR: &str = "/var/lib/coracle/ephemeral";
 pub const CLOUD_INIT_DIR: &str = "/var/lib/coracle/cloud-init";
 /// The claim that holds a kernel for direct boot is mounted here.
 pub const KERNEL_DIR: &str = "/var/lib/coracle/kernel";
+/// Where the importers note which disks they filled: an emptyDir, so that one
+/// that the kubelet runs again, after a reboot say, leaves its disk alone.
+pub const IMPORT_DIR: &str = "/var/lib/coracle/imports";
+/// Raw block claims that disks are filled from appear here to the importer,
+/// each under the filled disk's name.
+pub const FROM_BLOCK_DIR: &str = "/dev/coracle-from";
+/// The same for filesystem claims.
+pub const FROM_DIR: &str = "/var/lib/coracle/from";
 /// Where the kubelet reads a container's termination message.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The most the kubelet keeps of a termination message, in bytes.

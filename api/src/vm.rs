@@ -23,6 +23,7 @@ use crate::types::{Accelerator, Binding, InterfaceModel};
 mod claim_template;
 mod device;
 mod disk;
+mod import;
 mod size;
 mod status;
 mod validate;
@@ -30,6 +31,7 @@ mod validate;
 pub use claim_template::{AccessMode, ClaimTemplate, VolumeMode, WhenDeleted};
 pub use device::Device;
 pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource, Throttle};
+pub use import::{DiskClaim, HttpSource, ImageSource, ImportSource};
 pub use size::MemorySize;
 pub use status::{
     ConditionReason, ConditionType, DiskStatus, Phase, PhaseTransition, Termination,

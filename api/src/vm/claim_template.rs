@@ -9,13 +9,15 @@ use k8s_openapi::api::core::v1::{TypedLocalObjectReference, TypedObjectReference
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MemorySize;
+use super::{ImportSource, MemorySize};
 
 /// A PersistentVolumeClaim that the controller makes, called `<vm>-<disk>`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.dataSource) || !has(self.dataSourceRef)")
     .message("say at most one of dataSource and dataSourceRef"))]
+#[x_kube(validation = Rule::new("!has(self.from) || !has(self.dataSource) && !has(self.dataSourceRef)")
+    .message("from fills an empty volume: take it out, or dataSource and dataSourceRef").field_path(".from"))]
 #[x_kube(validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0")
     .message("claimTemplate.size can grow and never shrink: no volume can").field_path(".size"))]
 #[x_kube(validation = Rule::new(
@@ -23,7 +25,7 @@ use super::MemorySize;
      && (has(self.storageClassName) ? has(oldSelf.storageClassName) && self.storageClassName == oldSelf.storageClassName : !has(oldSelf.storageClassName)) \
      && (has(self.dataSource) ? has(oldSelf.dataSource) && self.dataSource == oldSelf.dataSource : !has(oldSelf.dataSource)) \
      && (has(self.dataSourceRef) ? has(oldSelf.dataSourceRef) && self.dataSourceRef == oldSelf.dataSourceRef : !has(oldSelf.dataSourceRef))"
-).message("a claim keeps its class, modes and source: only size and whenDeleted of a claimTemplate can change"))]
+).message("a claim keeps its class, modes and source: only size, from and whenDeleted of a claimTemplate can change"))]
 pub struct ClaimTemplate {
     /// How much storage is asked for: a whole number with the unit Mi, Gi or Ti. It can grow where the storage class allows expansion.
     pub size: MemorySize,
@@ -47,6 +49,9 @@ pub struct ClaimTemplate {
     /// As in a PersistentVolumeClaim: what the volume is filled with, of whatever kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_source_ref: Option<TypedObjectReference>,
+    /// What the volume is filled with, once, before the VM first starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ImportSource>,
     /// What becomes of the claim when the VM is deleted. A claim that is kept is used again by the next VM of the same name.
     #[serde(default)]
     pub when_deleted: WhenDeleted,

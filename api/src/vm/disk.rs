@@ -7,7 +7,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimTemplate, MemorySize};
+use super::{ClaimTemplate, DiskClaim, ImportSource, MemorySize};
 use crate::machine::{BlockSize, Burst};
 use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode};
 
@@ -26,6 +26,9 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, Erro
 #[x_kube(validation = Rule::new(
     "!(has(self.shareable) && self.shareable) || has(self.claim) || has(self.claimTemplate)"
 ).message("only a disk with a claim can be shareable").field_path(".shareable"))]
+#[x_kube(validation = Rule::new(
+    "!(has(self.shareable) && self.shareable) || !(has(self.claim) && has(self.claim.from)) && !(has(self.claimTemplate) && has(self.claimTemplate.from))"
+).message("two VMs could fill a shareable disk at once: fill the claim with a VM that has it alone").field_path(".shareable"))]
 #[x_kube(validation = Rule::new(
     "!(has(self.io) && self.io == 'Native') || !has(self.cache) || self.cache == 'None'"
 ).message("io Native needs cache None").field_path(".io"))]
@@ -71,7 +74,7 @@ pub struct Disk {
     pub name: String,
     /// A PersistentVolumeClaim. volumeMode Block: the device is the disk. volumeMode Filesystem: the disk is the file disk.img in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<ClaimSource>,
+    pub claim: Option<DiskClaim>,
     /// A PersistentVolumeClaim that is made for the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_template: Option<ClaimTemplate>,
@@ -181,6 +184,14 @@ impl Disk {
             ))
         };
         named.or_else(made)
+    }
+
+    /// What the disk's claim is filled with before the VM first starts.
+    #[must_use]
+    pub fn from(&self) -> Option<&ImportSource> {
+        let named = self.claim.as_ref().and_then(|claim| claim.from.as_ref());
+        let template = self.claim_template.as_ref();
+        named.or_else(|| template.and_then(|template| template.from.as_ref()))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, IoMo
 
 mod bounds;
 mod device;
+mod import;
 
 /// One thing that is wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub fn broken_rules(vm: &VirtualMachine) -> Vec<Problem> {
         device::RULES,
         &mut problems,
     );
+    problems.extend(import::broken(&vm.spec.disks));
     problems
 }
 
@@ -206,6 +208,12 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         holds: |disk| !disk.shareable || has_claim(disk),
     },
     CelRule {
+        path: ".shareable",
+        message: "two VMs could fill a shareable disk at once: fill the claim with a VM that has \
+                  it alone",
+        holds: |disk| !disk.shareable || disk.from().is_none(),
+    },
+    CelRule {
         path: ".io",
         message: "io Native needs cache None",
         holds: |disk| disk.io != IoMode::Native || disk.cache == CacheMode::None,
@@ -325,6 +333,25 @@ const DISK_RULES: &[CelRule<Disk>] = &[
             disk.claim_template.as_ref().is_none_or(|template| {
                 template.data_source.is_none() || template.data_source_ref.is_none()
             })
+        },
+    },
+    CelRule {
+        path: ".claimTemplate.from",
+        message: "from fills an empty volume: take it out, or dataSource and dataSourceRef",
+        holds: |disk| {
+            disk.claim_template.as_ref().is_none_or(|template| {
+                template.from.is_none()
+                    || template.data_source.is_none() && template.data_source_ref.is_none()
+            })
+        },
+    },
+    CelRule {
+        path: ".claim.from",
+        message: "a claim cannot be filled from itself: name another one in from.claim",
+        holds: |disk| {
+            let claim = disk.claim.as_ref();
+            let from = claim.and_then(|claim| claim.from.as_ref()?.claim.as_ref());
+            from.is_none_or(|from| claim.is_some_and(|claim| claim.name != from.name))
         },
     },
     CelRule {
