@@ -12,6 +12,9 @@ use tracing::Level;
 /// The image of this release's VMs.
 const IMAGE: &str = concat!("coracle.dev/vm:", env!("CARGO_PKG_VERSION"));
 
+/// The image that fills this release's disks.
+const IMPORTER: &str = concat!("coracle.dev/importer:", env!("CARGO_PKG_VERSION"));
+
 /// Runs each VirtualMachine of the cluster as a pod.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "coracle-controller", version)]
@@ -19,6 +22,9 @@ pub struct Args {
     /// Image that VMs run in: shim, qemu and firmware
     #[arg(long, value_name = "REFERENCE", env = "CORACLE_VM_IMAGE", default_value = IMAGE)]
     pub image: String,
+    /// Image that fills disks from where their VM says, before it starts
+    #[arg(long, value_name = "REFERENCE", env = "CORACLE_IMPORTER_IMAGE", default_value = IMPORTER)]
+    pub importer_image: String,
     /// Namespace of the lease by which replicas agree on who leads
     #[arg(
         long,

@@ -71,6 +71,8 @@ const RESTART_RULES: (u32, u32) = (1, 35);
 pub struct Options {
     /// Reference of the VM image.
     pub image: String,
+    /// Reference of the importer's image.
+    pub importer: String,
     /// How replicas agree on who leads.
     pub election: Election,
     /// See [`Term::patience`].
@@ -91,6 +93,7 @@ pub struct Options {
 pub async fn run(client: Client, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     let Options {
         image,
+        importer,
         election,
         patience,
         listener,
@@ -102,7 +105,11 @@ pub async fn run(client: Client, options: Options, stop: CancellationToken) -> a
     tasks.spawn(served);
 
     let restarts = restarts(&client).await?;
-    let settings = Settings { image, restarts };
+    let settings = Settings {
+        image,
+        importer,
+        restarts,
+    };
     readiness.send_replace(Readiness::Standby);
     let mut candidate = Candidate::new(client.clone(), election);
     tokio::select! {

@@ -17,7 +17,7 @@
 //! | get, list, watch | pods | how VMs fare, and who uses a claim |
 //! | create, delete, patch | pods | start and stop VMs, pause them |
 //! | list, watch | persistentvolumeclaims | whether disks can be used |
-//! | create, patch | persistentvolumeclaims | make and grow those of `claimTemplate`s |
+//! | create, patch | persistentvolumeclaims | make and grow those of `claimTemplate`s; note on any that it was filled |
 //! | list, watch | persistentvolumes, storageclasses, csidrivers | what stands behind a claim |
 //! | create, patch | events (events.k8s.io) | what `kubectl describe` shows |
 //! | create, get, update | leases, in its own namespace | who leads |
@@ -35,6 +35,7 @@ pub mod args;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 mod digest;
+pub mod import;
 pub mod machine;
 pub mod overhead;
 pub mod plan;
@@ -52,6 +53,8 @@ pub use run::run;
 pub struct Settings {
     /// Reference of the VM image (shim, qemu, firmware).
     pub image: String,
+    /// Reference of the image that fills disks.
+    pub importer: String,
     /// How the node learns when to start the container again.
     pub restarts: Restarts,
 }

@@ -71,7 +71,7 @@ fn firmware(spec: &vm::VirtualMachineSpec) -> Firmware {
 }
 
 fn disk(planned: &PlannedDisk<'_>) -> Disk {
-    let PlannedDisk { disk, source } = planned;
+    let PlannedDisk { disk, source, .. } = planned;
     let cloud_init = matches!(source, PlannedSource::CloudInit(_));
     Disk {
         name: disk.name.clone(),

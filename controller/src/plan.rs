@@ -9,6 +9,7 @@ use coracle_block::claim::{
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
+use crate::import::{self, Import};
 use crate::template;
 
 /// Name under which the kernel's claim is asked for.
@@ -52,6 +53,31 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The refusal of a claim that is only read to fill a disk.
+    fn of_source(self) -> Self {
+        match self {
+            Self::Claim {
+                source:
+                    ClaimRefusal::InUse {
+                        claim,
+                        disk,
+                        vm,
+                        holder,
+                    },
+            } => Self::Claim {
+                source: ClaimRefusal::SourceInUse {
+                    claim,
+                    disk,
+                    vm,
+                    holder,
+                },
+            },
+            other => other,
+        }
+    }
+}
+
 fn one_line(problems: &[Problem]) -> String {
     let texts: Vec<String> = problems
         .iter()
@@ -86,6 +112,8 @@ pub struct PlannedDisk<'a> {
     pub disk: &'a vm::Disk,
     /// Where its bytes come from.
     pub source: PlannedSource<'a>,
+    /// What its claim is filled with first.
+    pub import: Option<Import<'a>>,
 }
 
 /// Where a disk's bytes come from.
@@ -115,6 +143,7 @@ impl<'a> VmPlan<'a> {
             return Err(Refusal::Invalid { problems });
         };
         check_claims_differ(name, &vm.spec)?;
+        check_sources_differ(name, &vm.spec)?;
         let disks = vm
             .spec
             .disks
@@ -137,7 +166,12 @@ impl<'a> VmPlan<'a> {
             PlannedSource::Claim(claim) => Some(claim.as_ref()),
             PlannedSource::Ephemeral(_) | PlannedSource::CloudInit(_) => None,
         });
+        let of_imports = self.disks.iter().filter_map(|disk| {
+            let import = disk.import.as_ref()?;
+            import.claim.as_ref()
+        });
         of_disks
+            .chain(of_imports)
             .chain(&self.kernel)
             .flat_map(|claim| claim.notes.iter())
     }
@@ -168,6 +202,28 @@ fn check_claims_differ(vm: &str, spec: &VirtualMachineSpec) -> Result<(), Refusa
     Ok(())
 }
 
+/// What is read while a disk is filled must not be a disk of the same VM.
+fn check_sources_differ(vm: &str, spec: &VirtualMachineSpec) -> Result<(), Refusal> {
+    for disk in &spec.disks {
+        let Some(source) = disk.from().and_then(|from| from.claim.as_ref()) else {
+            continue;
+        };
+        let same = |other: &&vm::Disk| other.claim_name(vm).as_ref() == Some(&source.name);
+        if let Some(other) = spec.disks.iter().find(same) {
+            let message = format!(
+                "from.claim {:?} is the VM's disk {:?}: a disk is filled from a claim that the VM \
+                 does not have",
+                source.name, other.name
+            );
+            let path = format!("spec.disks[{}]", disk.name);
+            return Err(Refusal::Invalid {
+                problems: vec![Problem { path, message }],
+            });
+        }
+    }
+    Ok(())
+}
+
 fn plan_disk<'a>(
     vm: &VirtualMachine,
     name: &str,
@@ -175,16 +231,19 @@ fn plan_disk<'a>(
     observed: &Observed,
 ) -> Result<PlannedDisk<'a>, Refusal> {
     let claim = disk.claim_name(name);
+    let found = claim.as_ref().and_then(|claim| observed.claims.get(claim));
+    let from = import::pending(disk, found);
     let source = match (&claim, &disk.ephemeral, &disk.cloud_init) {
         (Some(claim), ..) => {
             if disk.claim_template.is_some() {
-                template::check(vm, disk, claim, observed.claims.get(claim))?;
+                template::check(vm, disk, claim, found)?;
             }
             let wanted = Wanted {
                 disk: &disk.name,
                 claim,
                 vm: name,
-                read_only: disk.read_only,
+                // Somebody must write what the guest is to read.
+                read_only: disk.read_only && from.is_none(),
                 shareable: disk.shareable,
             };
             PlannedSource::Claim(Box::new(plan_claim(&wanted, observed)?))
@@ -202,7 +261,53 @@ fn plan_disk<'a>(
             });
         }
     };
-    Ok(PlannedDisk { disk, source })
+    let import = from.map(|from| plan_import(vm, disk, from, observed));
+    Ok(PlannedDisk {
+        disk,
+        source,
+        import: import.transpose()?,
+    })
+}
+
+fn plan_import<'a>(
+    vm: &VirtualMachine,
+    disk: &vm::Disk,
+    from: &'a vm::ImportSource,
+    observed: &Observed,
+) -> Result<Import<'a>, Refusal> {
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    let Some(source) = &from.claim else {
+        return Ok(Import { from, claim: None });
+    };
+    let wanted = Wanted {
+        disk: &disk.name,
+        claim: &source.name,
+        vm: name,
+        read_only: true,
+        shareable: false,
+    };
+    let plan = plan_claim(&wanted, observed).map_err(Refusal::of_source)?;
+    let volume = source_volume(&vm.spec, &source.name, &disk.name);
+    Ok(Import {
+        from,
+        claim: Some(import::as_source(plan, &disk.name, &volume)),
+    })
+}
+
+/// The volume that a claim which is read is in: the kubelet wants a claim in
+/// one volume of a pod, and two disks can be filled from one.
+fn source_volume(spec: &VirtualMachineSpec, claim: &str, disk: &str) -> String {
+    let firmware = spec.firmware.as_ref();
+    let kernel = firmware.and_then(|firmware| firmware.kernel.as_ref());
+    if kernel.is_some_and(|kernel| kernel.claim.name == claim) {
+        return KERNEL.to_owned();
+    }
+    let reads = |disk: &&vm::Disk| {
+        let source = disk.from().and_then(|from| from.claim.as_ref());
+        source.is_some_and(|source| source.name == claim)
+    };
+    let first = spec.disks.iter().find(reads);
+    import::source_volume(first.map_or(disk, |first| &first.name))
 }
 
 fn plan_kernel(

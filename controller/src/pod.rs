@@ -20,6 +20,7 @@ use crate::applied::Applied;
 use crate::plan::VmPlan;
 use crate::{Restarts, Settings, overhead, template};
 
+mod import;
 mod volumes;
 
 /// CPU request per virtual CPU, in thousandths: VMs idle most of the time,
@@ -119,6 +120,7 @@ fn spec(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> PodSpec {
         restart_policy: Some(pod_restart_policy(vm.run_policy, settings.restarts).into()),
         termination_grace_period_seconds: Some(vm.termination_grace_period_seconds),
         security_context: Some(pod_security(plan)),
+        init_containers: import::containers(plan, settings),
         containers: vec![container(plan, machine, settings)],
         volumes: Some(volumes::volumes(plan)),
         node_selector: vm.node_selector.clone(),
@@ -164,8 +166,8 @@ fn restart_codes(policy: RunPolicy) -> &'static [i32] {
     }
 }
 
-fn restart_rules(policy: RunPolicy, restarts: Restarts) -> Option<Vec<ContainerRestartRule>> {
-    let codes = restart_codes(policy);
+/// The rule by which a container starts again in place after these codes.
+fn restart_on(codes: &[i32], restarts: Restarts) -> Option<Vec<ContainerRestartRule>> {
     (restarts == Restarts::ByExitCode && !codes.is_empty()).then(|| {
         vec![ContainerRestartRule {
             action: "Restart".into(),
@@ -203,22 +205,14 @@ fn pod_security(plan: &VmPlan<'_>) -> PodSecurityContext {
 
 fn container(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Container {
     let policy = plan.vm.spec.run_policy;
-    let rules = restart_rules(policy, settings.restarts);
+    let rules = restart_on(restart_codes(policy), settings.restarts);
     Container {
         name: CONTAINER.into(),
         image: Some(settings.image.clone()),
         resources: Some(resources(machine)),
         restart_policy: rules.as_ref().map(|_| "Never".into()),
         restart_policy_rules: rules,
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: None,
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security()),
         readiness_probe: Some(Probe {
             exec: Some(ExecAction {
                 command: Some(vec!["/usr/bin/coracle-shim".into(), "probe".into()]),
@@ -233,6 +227,20 @@ fn container(plan: &VmPlan<'_>, machine: &Machine, settings: &Settings) -> Conta
         volume_devices: Some(volumes::devices(plan)).filter(|devices| !devices.is_empty()),
         volume_mounts: Some(volumes::mounts(plan)),
         ..Container::default()
+    }
+}
+
+/// What Pod Security `restricted` asks of a container, and a root that stays as
+/// the image has it.
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 

@@ -40,6 +40,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let options = Options {
         listener,
         image: args.image,
+        importer: args.importer_image,
         election: Election::new(args.namespace, LEASE.into(), identity(args.identity)),
         patience,
         metrics: Metrics::default(),

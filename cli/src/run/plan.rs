@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
+use coracle_api::names::ANNOTATION_IMPORTED;
 use coracle_api::vm::Device;
 use coracle_block::claim::Holder;
-use coracle_controller::{Observed, Restarts};
+use coracle_controller::{Observed, Restarts, import};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use super::Options;
@@ -44,6 +45,19 @@ pub(super) struct NotEnoughMemory {
 pub(super) struct DevicesNeedACluster {
     vm: String,
     devices: String,
+}
+
+/// A disk of the VM is to be filled first.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "VM {vm}: disk {disk:?} is to be filled from {from}, which a cluster does before the VM starts: \
+     here, fill it first (coracle-block import SOURCE DEVICE), and take the disk's `from` out or \
+     give its PersistentVolumeClaim the annotation {ANNOTATION_IMPORTED}"
+)]
+pub(super) struct ImportNeedsACluster {
+    vm: String,
+    disk: String,
+    from: String,
 }
 
 /// The machine cannot be looked at.
@@ -105,6 +119,7 @@ impl Plan {
             host,
         };
         plan.check_devices().config()?;
+        plan.check_imports().config()?;
         plan.check_memory()?;
         Ok(plan)
     }
@@ -118,6 +133,21 @@ impl Plan {
         Err(DevicesNeedACluster {
             vm: self.vm.to_string(),
             devices: devices.iter().map(named).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    fn check_imports(&self) -> Result<(), ImportNeedsACluster> {
+        let Manifests { vm, claims, .. } = &self.manifests;
+        let mut pending = vm.spec.disks.iter().filter_map(|disk| {
+            let claim = disk.claim_name(&self.vm.name)?;
+            Some((disk, import::pending(disk, claims.get(&claim))?))
+        });
+        pending.next().map_or(Ok(()), |(disk, from)| {
+            Err(ImportNeedsACluster {
+                vm: self.vm.to_string(),
+                disk: disk.name.clone(),
+                from: from.to_string(),
+            })
         })
     }
 
@@ -156,6 +186,7 @@ impl Plan {
         };
         let settings = coracle_controller::Settings {
             image: self.image.clone(),
+            importer: images::reference("importer"),
             restarts: Restarts::ByExitCode,
         };
         let mut pod =

@@ -22,6 +22,8 @@ use crate::plan::{Observed, Refusal};
 use crate::template::{self, ClaimAct};
 use crate::{Settings, pod};
 
+mod imports;
+
 /// A refusal for which no event may come is looked at again after this long.
 const RECHECK: SignedDuration = SignedDuration::from_secs(30);
 /// When to look again once the status has been written.
@@ -145,6 +147,19 @@ pub fn decide(o: &Observation, settings: &Settings, now: Timestamp) -> Decision 
         return Decision::rest(Stage::Deleting);
     }
     let decision = of_pods(o, settings, now);
+    // A pod that is given up may be the only witness. One that lives is not
+    // yet: it is told to stop first, and is there while it does.
+    let stops = matches!(
+        decision.act,
+        Act::Delete(_, DeleteReason::Halted | DeleteReason::Restart)
+    );
+    let filled = imports::notes(o);
+    if !stops && !filled.is_empty() {
+        return Decision {
+            act: Act::Claims(filled),
+            ..decision
+        };
+    }
     if !matches!(decision.act, Act::Nothing) {
         return decision;
     }
@@ -283,7 +298,9 @@ fn again(o: &Observation, termination: &Termination, pod: Option<&Arc<PodFacts>>
     if restart_wanted(&o.vm, served) {
         return Again::Now;
     }
-    let mended = pod.is_none_or(|pod| pod.carried.generation != o.vm.metadata.generation);
+    let mended = pod.is_none_or(|pod| {
+        pod.carried.generation != o.vm.metadata.generation || imports::counts_as_filled(o, pod)
+    });
     let later = || {
         let failures = failures(o, termination, pod);
         let first = match Cause::of(termination) {

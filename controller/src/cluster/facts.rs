@@ -9,15 +9,20 @@
 
 use coracle_api::names::{
     ANNOTATION_APPLIED, ANNOTATION_DESIRED, ANNOTATION_GENERATION, ANNOTATION_RESTART, CONTAINER,
-    exit,
 };
-use coracle_api::report::{TerminationMessage, TerminationReason};
+use coracle_api::report::TerminationMessage;
 use coracle_api::vm::{ConditionReason, Termination};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+
+mod cause;
+mod imports;
+
+pub use cause::Cause;
+pub use imports::{Import, ImportState};
 
 /// Exit code of a process that was ended by SIGKILL.
 const SIGKILLED: i32 = 137;
@@ -51,6 +56,8 @@ pub struct PodFacts {
     pub life: Life,
     /// What its container does.
     pub container: Container,
+    /// The disks that it fills before the guest starts.
+    pub imports: Vec<Import>,
     /// How its container last ended, if it was started again since.
     pub last_crash: Option<Termination>,
     /// The annotations it carries.
@@ -111,45 +118,6 @@ pub struct Carried {
     pub restart_policy: String,
 }
 
-/// What ended a VM, which decides whether it starts again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The guest powered itself off.
-    GuestOff,
-    /// It was asked to stop, or its pod was deleted: the node was drained, say.
-    Asked,
-    /// The guest or qemu crashed, or the container was killed.
-    Crash,
-    /// The manifest is wrong: starting again would not help.
-    Config,
-    /// The host lacks something.
-    Host,
-    /// The container never ran.
-    Rejected,
-}
-
-impl Cause {
-    /// The cause behind a termination.
-    #[must_use]
-    pub fn of(termination: &Termination) -> Self {
-        let asked = [TerminationReason::Stopped, TerminationReason::Killed];
-        if termination.reason == word(&ConditionReason::PodLost) {
-            return Self::Asked;
-        }
-        let code = termination.exit_code.map(u8::try_from);
-        match code {
-            None => Self::Rejected,
-            Some(Ok(exit::OK)) if asked.iter().any(|r| word(r) == termination.reason) => {
-                Self::Asked
-            }
-            Some(Ok(exit::OK)) => Self::GuestOff,
-            Some(Ok(exit::CONFIG)) => Self::Config,
-            Some(Ok(exit::HOST)) => Self::Host,
-            Some(_) => Self::Crash,
-        }
-    }
-}
-
 /// An enum's variant as the word that conditions carry.
 pub fn word(reason: &impl std::fmt::Debug) -> String {
     format!("{reason:?}")
@@ -176,6 +144,7 @@ impl PodFacts {
             unschedulable: unschedulable(&status),
             unreachable: unreachable(&status),
             life: life(pod, &status, incarnation),
+            imports: imports::of(pod, &status, incarnation),
             last_crash: last_crash(&status, incarnation),
             container,
             carried: carried(pod),
@@ -288,7 +257,8 @@ fn life(pod: &Pod, status: &PodStatus, incarnation: i64) -> Life {
         (Some(all), Some(vm)) if all.len() >= containers => {
             Life::Ended(Box::new(termination(&vm, status, incarnation)))
         }
-        _ => Life::Unproven,
+        _ => imports::end(pod, status, incarnation)
+            .map_or(Life::Unproven, |ended| Life::Ended(Box::new(ended))),
     }
 }
 

@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coracle_api::machine::Machine;
-use coracle_api::names::ANNOTATION_MACHINE;
-use coracle_block::claim::{Holder, volume_name};
+use coracle_block::claim::Holder;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
@@ -19,6 +17,10 @@ use kube::runtime::watcher::Event;
 use super::facts::PodFacts;
 use super::few::Few;
 use super::gate::Gate;
+
+mod claims;
+
+use claims::{ClaimUse, claims};
 
 /// How long an entry made by this process counts before the watch has shown
 /// it. The watch lags by milliseconds; a minute means it never will.
@@ -41,13 +43,6 @@ struct Entry {
     claims: Vec<ClaimUse>,
     /// When this process entered it, until the watch shows it.
     unseen_since: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug)]
-struct ClaimUse {
-    claim: String,
-    read_only: bool,
-    shareable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -359,33 +354,15 @@ fn entry(pod: &Pod, unseen_since: Option<Timestamp>) -> Entry {
             facts.termination().is_some()
         });
     Entry {
+        claims: if ended {
+            vec![]
+        } else {
+            claims(pod, owner.is_some())
+        },
         owner,
         facts: facts.map(Arc::new),
-        claims: if ended { vec![] } else { claims(pod) },
         unseen_since,
     }
-}
-
-fn claims(pod: &Pod) -> Vec<ClaimUse> {
-    let machine = pod.metadata.annotations.as_ref();
-    let machine = machine
-        .and_then(|annotations| annotations.get(ANNOTATION_MACHINE))
-        .and_then(|json| Machine::from_json(json).ok());
-    let shareable = |volume: &str| {
-        let disks = machine.as_ref().map_or(&[][..], |m| m.disks.as_slice());
-        let mut disks = disks.iter();
-        disks.any(|disk| disk.shareable && volume_name(&disk.name) == volume)
-    };
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
-    let claims = volumes.unwrap_or_default().iter().filter_map(|volume| {
-        let claim = volume.persistent_volume_claim.as_ref()?;
-        Some(ClaimUse {
-            claim: claim.claim_name.clone(),
-            read_only: claim.read_only.unwrap_or_default(),
-            shareable: shareable(&volume.name),
-        })
-    });
-    claims.collect()
 }
 
 #[cfg(test)]

@@ -87,10 +87,12 @@ pub fn owner_of(vm: &VirtualMachine) -> Owner {
 fn claim_names(vm: &VirtualMachine) -> Vec<String> {
     let name = vm.name_any();
     let disks = vm.spec.disks.iter();
+    let sources = disks.clone();
     let firmware = vm.spec.firmware.as_ref();
     let kernel = firmware.and_then(|firmware| firmware.kernel.as_ref());
     disks
         .filter_map(|disk| disk.claim_name(&name))
         .chain(kernel.map(|kernel| kernel.claim.name.clone()))
+        .chain(sources.filter_map(|disk| Some(disk.from()?.claim.as_ref()?.name.clone())))
         .collect()
 }

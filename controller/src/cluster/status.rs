@@ -13,6 +13,7 @@ use crate::Settings;
 mod changes;
 mod conditions;
 mod disks;
+mod imports;
 mod node;
 mod phase;
 mod ready;
@@ -212,6 +213,7 @@ fn on_the_way(old: &VirtualMachineStatus, new: &VirtualMachineStatus) -> bool {
             ConditionReason::AsExpected,
             ConditionReason::Scheduling,
             ConditionReason::Starting,
+            ConditionReason::Importing,
             ConditionReason::ClaimNotBound,
             ConditionReason::WaitsForFirstConsumer,
         ];

@@ -21,6 +21,7 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 pub(crate) fn settings() -> Settings {
     Settings {
         image: "coracle.dev/vm:test".into(),
+        importer: "coracle.dev/importer:test".into(),
         restarts: Restarts::ByExitCode,
     }
 }
@@ -68,6 +69,7 @@ pub(crate) fn running(incarnation: i64) -> PodFacts {
             since: at(2),
             ready: Some(at(3)),
         },
+        imports: vec![],
         last_crash: None,
         carried: Carried {
             desired: "Running".into(),

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{Observed, Refusal, Restarts, Settings, pod};
 
-fn settings(restarts: Restarts) -> Settings {
+pub(super) fn settings(restarts: Restarts) -> Settings {
     Settings {
         image: "coracle.dev/vm:0.1.0".into(),
+        importer: "coracle.dev/importer:0.1.0".into(),
         restarts,
     }
 }
@@ -25,11 +26,14 @@ fn claim(name: &str, mode: &str) -> (String, PersistentVolumeClaim) {
     )
 }
 
-fn observed() -> Observed {
+pub(super) fn observed() -> Observed {
     let claims = [
         claim("web-root", "Block"),
         claim("web-data", "Filesystem"),
         claim("boot", "Filesystem"),
+        claim("copy", "Block"),
+        claim("file", "Filesystem"),
+        claim("golden", "Block"),
     ];
     Observed {
         claims: claims.into(),
@@ -37,7 +41,7 @@ fn observed() -> Observed {
     }
 }
 
-fn vm(spec: &Value) -> VirtualMachine {
+pub(super) fn vm(spec: &Value) -> VirtualMachine {
     let object = json!({
         "apiVersion": "coracle.dev/v1alpha1",
         "kind": "VirtualMachine",
@@ -167,6 +171,8 @@ fn any_disk() -> impl Strategy<Value = Value> {
         Just(json!({"claim": {"name": "web-root"}})),
         Just(json!({"claim": {"name": "web-data"}})),
         Just(json!({"claim": {"name": "missing"}})),
+        Just(json!({"claim": {"name": "copy", "from": {"claim": {"name": "golden"}}}})),
+        Just(json!({"claim": {"name": "file", "from": {"image": {"reference": "a"}}}})),
         Just(json!({"ephemeral": {"size": "1Gi"}})),
         Just(json!({"cloudInit": {"userData": "#!"}})),
         Just(json!({"cloudInit": {"userDataFrom": {"secretName": "s"}}})),
@@ -221,10 +227,6 @@ fn assert_sound(pod: &Pod, vm: &VirtualMachine) {
         container["securityContext"]["allowPrivilegeEscalation"],
         false
     );
-    assert!(
-        spec.get("initContainers").is_none(),
-        "devices never go to init containers"
-    );
     let limits = &container["resources"]["limits"];
     assert_eq!(
         limits["memory"],
@@ -240,8 +242,19 @@ fn assert_sound(pod: &Pod, vm: &VirtualMachine) {
     };
     let mut used = names(&container["volumeMounts"]);
     used.extend(names(&container["volumeDevices"]));
-    let mut volumes = names(&spec["volumes"]);
+    for importer in spec["initContainers"].as_array().into_iter().flatten() {
+        let limits = importer["resources"]["limits"].as_object().expect("limits");
+        assert!(
+            limits.keys().eq(["memory"]),
+            "devices never go to init containers: {limits:?}"
+        );
+        assert_eq!(importer["securityContext"], container["securityContext"]);
+        used.extend(names(&importer["volumeMounts"]));
+        used.extend(names(&importer["volumeDevices"]));
+    }
     used.sort();
+    used.dedup();
+    let mut volumes = names(&spec["volumes"]);
     volumes.sort();
-    assert_eq!(used, volumes, "every volume is used exactly once");
+    assert_eq!(used, volumes, "every volume is used, and there once");
 }

@@ -15,7 +15,7 @@ use crate::plan::{PlannedSource, VmPlan};
 
 const CONFIG: &str = "config";
 const RUN: &str = "run";
-const KERNEL: &str = "kernel";
+pub(super) const KERNEL: &str = "kernel";
 /// Sockets and cloud-init seeds; counted in the memory overhead.
 const RUN_SIZE: &str = "16Mi";
 
@@ -43,6 +43,7 @@ pub(super) fn volumes(plan: &VmPlan<'_>) -> Vec<Volume> {
     .into_iter()
     .chain(of_disks)
     .chain(kernel)
+    .chain(super::import::volumes(plan))
     .collect()
 }
 
@@ -67,7 +68,11 @@ pub(super) fn mounts(plan: &VmPlan<'_>) -> Vec<VolumeMount> {
         let name = &planned.disk.name;
         match &planned.source {
             PlannedSource::Claim(claim) => match &claim.attachment {
-                Attachment::Filesystem { mount, .. } => Some(mount.clone()),
+                Attachment::Filesystem { mount, .. } => Some(VolumeMount {
+                    // Only the importer writes to a disk that the guest reads.
+                    read_only: planned.disk.read_only.then_some(true),
+                    ..mount.clone()
+                }),
                 Attachment::Block(_) => None,
             },
             PlannedSource::Ephemeral(_) => Some(mount(
@@ -125,7 +130,7 @@ fn config() -> Volume {
     }
 }
 
-fn empty_dir(name: String, medium: Option<&str>, size: String) -> Volume {
+pub(super) fn empty_dir(name: String, medium: Option<&str>, size: String) -> Volume {
     Volume {
         name,
         empty_dir: Some(EmptyDirVolumeSource {

@@ -227,6 +227,7 @@ pub(crate) async fn replica(server: &Server, identity: &str) -> anyhow::Result<(
     let lease = "coracle-controller".to_owned();
     let options = Options {
         image: "coracle.dev/vm:test".into(),
+        importer: "coracle.dev/importer:test".into(),
         election: Election {
             duration: Duration::from_secs(3),
             deadline: Duration::from_secs(2),

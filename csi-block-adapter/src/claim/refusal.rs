@@ -117,6 +117,21 @@ pub enum ClaimRefusal {
         /// Who has it.
         holder: Box<Holder>,
     },
+    /// A disk is to be filled from it, and somebody may write to it.
+    #[error(
+        "disk {disk:?} of VM {vm:?} is filled from claim {claim:?}, which {holder} may write to \
+         meanwhile: stop that one first; VM {vm:?} then starts by itself"
+    )]
+    SourceInUse {
+        /// Name of the claim.
+        claim: String,
+        /// Name of the disk.
+        disk: String,
+        /// Name of the VM.
+        vm: String,
+        /// Who has it.
+        holder: Box<Holder>,
+    },
     /// Its volume mode is none that a disk can have.
     #[error(
         "claim {claim:?} has volumeMode {mode:?}: VM {vm:?} needs a claim with Block or Filesystem"
@@ -184,7 +199,7 @@ pub enum RefusalReason {
     AccessModeForbidsWrite,
     /// [`ClaimRefusal::AccessModeForbidsSharing`]
     AccessModeForbidsSharing,
-    /// [`ClaimRefusal::InUse`]
+    /// [`ClaimRefusal::InUse`] and [`ClaimRefusal::SourceInUse`]
     ClaimInUse,
     /// [`ClaimRefusal::VolumeModeUnknown`]
     VolumeModeUnknown,
@@ -232,7 +247,7 @@ impl ClaimRefusal {
             Self::Lost { .. } => RefusalReason::ClaimLost,
             Self::AccessModeForbidsWrite { .. } => RefusalReason::AccessModeForbidsWrite,
             Self::AccessModeForbidsSharing { .. } => RefusalReason::AccessModeForbidsSharing,
-            Self::InUse { .. } => RefusalReason::ClaimInUse,
+            Self::InUse { .. } | Self::SourceInUse { .. } => RefusalReason::ClaimInUse,
             Self::VolumeModeUnknown { .. } => RefusalReason::VolumeModeUnknown,
             Self::CapacityUnknown { .. } => RefusalReason::ClaimCapacityUnknown,
             Self::TooSmall { .. } => RefusalReason::ClaimTooSmall,

@@ -67,6 +67,7 @@ impl VmPod {
         };
         let settings = Settings {
             image: format!("coracle.dev/vm:{}", env!("CARGO_PKG_VERSION")),
+            importer: format!("coracle.dev/importer:{}", env!("CARGO_PKG_VERSION")),
             restarts: Restarts::ByExitCode,
         };
         Ok(coracle_controller::pod(&vm, 1, &observed, &settings)?)

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::facts::{Import, ImportState};
 use crate::cluster::testing::{at, ended, over, running, seen, settings, vm};
 
 /// What is decided, in a word that a table can hold.
@@ -224,4 +225,107 @@ fn a_missing_claim_is_a_refusal_that_is_looked_at_again() {
     let decision = decide(&seen(vm(change), vec![]), &settings(), at(0));
     assert_eq!(word_of(&decision), "nothing; refused");
     assert_eq!(decision.recheck, Some(RECHECK));
+}
+
+/// What was decided of a VM whose pods fill its disk, with this annotation on
+/// the claim.
+fn filling(change: Value, pods: Vec<PodFacts>, annotation: Option<&str>, now: i64) -> Decision {
+    let from = json!({"http": {"url": "https://a.example/d"}});
+    let mut vm = vm(change);
+    let disks = json!([{"name": "root", "claim": {"name": "r", "from": from}}]);
+    vm.spec.disks = serde_json::from_value(disks).expect("disks");
+    let mut seen = seen(vm, pods);
+    let claim = json!({
+        "metadata": {"name": "r", "uid": "c", "resourceVersion": "7",
+                     "annotations": annotation.map(|text| json!({"coracle.dev/imported": text}))},
+        "spec": {"volumeMode": "Block", "accessModes": ["ReadWriteOnce"]},
+        "status": {"phase": "Bound"}
+    });
+    let claim = serde_json::from_value(claim).expect("a claim");
+    seen.observed.claims.insert("r".into(), claim);
+    decide(&seen, &settings(), at(now))
+}
+
+fn with_import(state: ImportState, pod: PodFacts) -> PodFacts {
+    let import = Import {
+        disk: "root".into(),
+        claim: "r".into(),
+        from: "https://a.example/d".into(),
+        state,
+    };
+    PodFacts {
+        imports: vec![import],
+        ..pod
+    }
+}
+
+#[test]
+fn what_was_filled_is_noted_before_its_witness_goes() {
+    let done = |pod| vec![with_import(ImportState::Done, pod)];
+    let crash = || told(policy("Always"), &ended(1, "QemuFailed", Some(1)));
+    let halted = policy("Halted");
+    for (change, pods, wanted) in [
+        (policy("Always"), done(running(1)), "live"),
+        (crash(), done(over(1, "QemuFailed", Some(1))), "over, again"),
+        (halted.clone(), done(leaving_pod(running(1))), "leaving"),
+    ] {
+        let decision = filling(change.clone(), pods.clone(), None, 100_000);
+        let Act::Claims(acts) = &decision.act else {
+            panic!("{wanted}: {:?}", decision.act);
+        };
+        let patch = json!({"metadata": {"uid": "c", "resourceVersion": "7",
+                           "annotations": {"coracle.dev/imported": "https://a.example/d"}}});
+        let claim = "r".to_owned();
+        assert_eq!(acts[..], [ClaimAct::Change { claim, patch }]);
+        let noted = word_of(&filling(change, pods, Some("x"), 100_000));
+        assert!(
+            noted.ends_with(wanted) && !noted.contains("claim"),
+            "{noted}"
+        );
+    }
+    // A guest that is to stop does not wait for a claim's change.
+    let stops = filling(halted, done(running(1)), None, 100);
+    assert_eq!(word_of(&stops), "delete web-1 Halted; leaving");
+    for state in [
+        ImportState::Running,
+        ImportState::Failed(Box::new(ended(1, "x", Some(1)))),
+    ] {
+        let pods = vec![with_import(state, running(1))];
+        assert_eq!(
+            word_of(&filling(policy("Always"), pods, None, 100)),
+            "nothing; live"
+        );
+    }
+}
+
+#[test]
+fn a_disk_that_was_refused_is_tried_again_when_its_claim_counts_as_filled() {
+    let end = ended(1, "DiskNotEmpty", Some(2));
+    let pod = || {
+        let state = ImportState::Failed(Box::new(end.clone()));
+        vec![with_import(state, over(1, "DiskNotEmpty", Some(2)))]
+    };
+    let change = || told(policy("Always"), &end);
+    assert_eq!(
+        word_of(&filling(change(), pod(), None, 100_000)),
+        "nothing; over"
+    );
+    assert_eq!(
+        word_of(&filling(change(), pod(), Some("kept"), 200)),
+        "delete web-1 Replaced; over, again"
+    );
+}
+
+#[test]
+fn a_disk_that_could_not_be_filled_is_tried_again_whatever_the_policy() {
+    let end = ended(1, "ImportFailed", Some(1));
+    for run in ["Always", "OnFailure", "Once"] {
+        let pods = vec![over(1, "ImportFailed", Some(1))];
+        let change = told(policy(run), &end);
+        assert_eq!(
+            word_of(&filling(change, pods, None, 100_000)),
+            "delete web-1 Replaced; over, again",
+            "{run}"
+        );
+    }
 }

@@ -168,3 +168,116 @@ fn a_node_that_was_given_up_took_the_pods_readiness_alone() {
     assert!(!of("False", "False"), "a probe that failed");
     assert!(!of("True", "True"));
 }
+
+/// The facts of a pod that fills disk `root` of claim `r`, with this state of
+/// its importer and, beside it, the phase and what else is said of it.
+fn importing(phase: &str, importer: &Value, change: &Value) -> PodFacts {
+    let applied = json!({"image": "i", "spec": {"memory": "1Gi", "disks": [
+        {"name": "root", "claim": {"name": "r", "from": {"http": {"url": "https://a.example/d?x"}}}}
+    ]}});
+    let mut container = json!({"name": "import-root", "ready": false, "restartCount": 0,
+                               "image": "", "imageID": ""});
+    let fields = container.as_object_mut().expect("an object");
+    fields.extend(importer.as_object().expect("an object").clone());
+    let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+    let mut object = json!({
+        "metadata": {"name": "web-3", "uid": "p", "creationTimestamp": "2026-01-01T00:00:00Z",
+                     "annotations": {"coracle.dev/applied": applied.to_string()}},
+        "spec": {"containers": [{"name": "vm"}], "nodeName": "node1",
+                 "initContainers": [{"name": "import-root", "image": "importer"}],
+                 "volumes": [{"name": "disk-root", "persistentVolumeClaim": {"claimName": "r"}}]},
+        "status": {"phase": phase, "initContainerStatuses": [container],
+                   "containerStatuses": vm_container(&waiting)}
+    });
+    for (pointer, value) in change.as_object().expect("an object") {
+        let (parent, key) = pointer.rsplit_once('/').expect("has a parent");
+        object.pointer_mut(parent).expect("there")[key] = value.clone();
+    }
+    PodFacts::of(&pod(object), "web").expect("a pod of the VM")
+}
+
+#[test]
+fn an_importer_shows_how_far_its_disk_is() {
+    let said = r#"{"reason":"ImportFailed","message":"no route","disk":"root"}"#;
+    let back_off = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let failed = terminated(1, said);
+    for (importer, wanted) in [
+        (json!({}), "waiting"),
+        (
+            json!({"state": {"waiting": {"reason": "PodInitializing"}}}),
+            "waiting",
+        ),
+        (json!({"state": {"running": {}}}), "running"),
+        (
+            json!({"state": {"running": {}}, "lastState": failed}),
+            "running",
+        ),
+        (
+            json!({"state": back_off, "lastState": failed}),
+            "ImportFailed",
+        ),
+        (json!({"state": failed}), "ImportFailed"),
+        (json!({"state": terminated(0, "")}), "done"),
+        // It was run again, after a reboot.
+        (
+            json!({"state": terminated(0, ""), "lastState": failed}),
+            "done",
+        ),
+    ] {
+        let pod = importing("Pending", &importer, &json!({}));
+        assert_eq!(pod.life, Life::Alive);
+        let [import] = &pod.imports[..] else {
+            panic!("{:?}", pod.imports);
+        };
+        let texts = [&import.disk, &import.claim, &import.from];
+        assert_eq!(texts, ["root", "r", "https://a.example/d"]);
+        let state = match &import.state {
+            ImportState::Waiting { image, .. } => {
+                assert_eq!(image, "importer");
+                "waiting"
+            }
+            ImportState::Running => "running",
+            ImportState::Done => "done",
+            ImportState::Failed(ended) => ended.reason.as_str(),
+        };
+        assert_eq!(state, wanted, "{importer}");
+    }
+    let plain = facts(&json!({"phase": "Running"}));
+    assert_eq!(plain.imports, vec![]);
+}
+
+#[test]
+fn a_pod_whose_importer_failed_for_good_has_ended() {
+    let said = r#"{"reason":"ImportRefused","message":"it is empty","disk":"root"}"#;
+    let refused = json!({"state": terminated(2, said)});
+    let pod = importing("Failed", &refused, &json!({}));
+    let end = pod.termination().expect("it ended");
+    assert_eq!(
+        (end.reason.as_str(), end.exit_code),
+        ("ImportRefused", Some(2))
+    );
+    assert_eq!(Cause::of(end), Cause::Config);
+
+    let said = r#"{"reason":"ImportFailed","message":"no route","disk":"root"}"#;
+    let pod = importing("Failed", &json!({"state": terminated(1, said)}), &json!({}));
+    let cause = pod.termination().map(Cause::of);
+    assert_eq!(cause, Some(Cause::Rejected), "nothing of the guest ran");
+
+    // Nothing is proven while something runs, or may have.
+    let ran = json!({"/status/containerStatuses/0/containerID": "containerd://x"});
+    for (importer, change) in [
+        (json!({"state": {"running": {}}}), json!({})),
+        (refused.clone(), ran),
+        (json!({"state": terminated(0, "")}), json!({})),
+    ] {
+        let pod = importing("Failed", &importer, &change);
+        assert_eq!(pod.life, Life::Unproven, "{importer}");
+    }
+
+    // Who deletes the pod, or drains its node, makes no import fail.
+    let deleted = json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:30Z"});
+    for code in [137, 143] {
+        let pod = importing("Failed", &json!({"state": terminated(code, "")}), &deleted);
+        assert_eq!(pod.termination().map(Cause::of), Some(Cause::Asked));
+    }
+}

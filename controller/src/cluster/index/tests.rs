@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use k8s_openapi::api::core::v1::Container;
+
 use super::*;
 use crate::cluster::testing::{at, pod};
 
@@ -141,4 +143,38 @@ fn what_was_just_made_outlives_a_list_but_not_for_ever() {
     assert_eq!(index.of("shop", &web(), at(1000)).len(), 1);
     index.give_up("shop", "web-1");
     assert_eq!(index.of("shop", &web(), at(1000)).len(), 1);
+}
+
+#[test]
+fn a_claim_that_a_disk_was_filled_from_is_let_go_when_the_disk_is() {
+    let index = listed(vec![]);
+    let holds = |owner: Option<(&str, &str)>, state: &Value, in_vm: bool| {
+        let importer = json!({"name": "import-root", "ready": false, "restartCount": 0,
+                              "image": "", "imageID": "", "state": state});
+        let status = json!({"phase": "Pending", "initContainerStatuses": [importer]});
+        let mut pod = holding("db-1", owner, "golden", &status);
+        let spec = pod.spec.as_mut().expect("a spec");
+        let device = json!({"name": "import-root",
+                            "volumeDevices": [{"name": "disk-root", "devicePath": "/dev/x"}]});
+        let device: Container = serde_json::from_value(device).expect("a container");
+        if in_vm {
+            spec.containers[0]
+                .volume_devices
+                .clone_from(&device.volume_devices);
+        }
+        spec.init_containers = Some(vec![device]);
+        index.apply(&Event::Apply(pod));
+        !names_of(&index, "golden").is_empty()
+    };
+    let db = Some(("db", "v"));
+    let (failed, done) = (
+        json!({"terminated": {"exitCode": 1}}),
+        json!({"terminated": {"exitCode": 0}}),
+    );
+    for busy in [json!({}), json!({"running": {}}), failed] {
+        assert!(holds(db, &busy, false), "{busy}");
+    }
+    assert!(!holds(db, &done, false));
+    assert!(holds(db, &done, true), "the guest has it as well");
+    assert!(holds(None, &done, false), "of others Kubernetes knows best");
 }

@@ -1,6 +1,7 @@
 //! What of the spec, and of the controller's settings, the running guest does
 //! not have yet.
 
+use super::imports;
 use crate::applied::{Applied, differing};
 use crate::cluster::decide::Observation;
 use crate::cluster::facts::PodFacts;
@@ -30,8 +31,12 @@ pub(super) fn changed(seen: &Observation, pod: &PodFacts, settings: &Settings) -
         changes.image = Some(applied.image);
     }
     if !same_spec {
-        let now = Applied::new(&seen.vm.spec, &settings.image);
-        changes.fields = differing(&applied.spec, &now.spec);
+        let mut now = Applied::new(&seen.vm.spec, &settings.image);
+        let mut spec = applied.spec;
+        for spec in [&mut spec, &mut now.spec] {
+            imports::forget_used(spec, seen);
+        }
+        changes.fields = differing(&spec, &now.spec);
         let (policy, codes) = pod::restarting(seen.vm.spec.run_policy, settings.restarts);
         if pod.carried.restart_policy != policy || pod.carried.restart_codes != codes {
             changes.fields.push("spec.runPolicy".to_owned());

@@ -5,7 +5,7 @@ use coracle_block::claim::ClaimNote;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::changes::Changes;
-use super::{Sources, changes, ready};
+use super::{Sources, changes, imports, ready};
 use crate::cluster::apply::Outcome;
 use crate::cluster::decide::Stage;
 use crate::cluster::facts::word;
@@ -125,6 +125,13 @@ fn disks_ready(sources: &Sources<'_>) -> Says {
         Ok(plan) => plan,
         Err(refusal) => return refused(&refusal),
     };
+    // Before it has a node, the pod may still wait for its claims.
+    let alive = sources
+        .pod()
+        .filter(|pod| pod.termination().is_none() && pod.node.is_some());
+    if let Some(says) = alive.and_then(imports::says) {
+        return says;
+    }
     let notes: Vec<&ClaimNote> = plan.notes().collect();
     let Some(reason) = notes
         .iter()

@@ -4,6 +4,7 @@ use coracle_api::vm::DiskStatus;
 use coracle_block::claim::{access_modes, storage_class, volume_mode};
 
 use crate::cluster::decide::Observation;
+use crate::import::imported;
 
 /// The disks that are in claims, in the order of the spec.
 pub(super) fn disks(seen: &Observation) -> Vec<DiskStatus> {
@@ -28,6 +29,7 @@ fn of_claim(seen: &Observation, disk: &str, name: String) -> DiskStatus {
         status.storage_class = storage_class(claim)
             .filter(|class| !class.is_empty())
             .map(str::to_owned);
+        status.imported_from = imported(claim).map(str::to_owned);
         status.driver = volume.and_then(|volume| Some(volume.driver.as_deref()?.to_owned()));
         status.capacity = capacity.and_then(|sizes| Some(sizes.get("storage")?.0.clone()));
     }

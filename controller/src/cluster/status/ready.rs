@@ -2,9 +2,9 @@
 
 use coracle_api::vm::{ConditionReason, Phase, Termination, VirtualMachineSpec};
 
-use super::Sources;
 use super::conditions::{Says, refused};
 use super::node::waits_for_node;
+use super::{Sources, imports};
 use crate::cluster::apply::Outcome;
 use crate::cluster::decide::Stage;
 use crate::cluster::facts::{Container, PodFacts};
@@ -70,12 +70,18 @@ fn unreachable(pod: &PodFacts) -> Says {
 
 fn starting(pod: &PodFacts, container: &Container) -> Says {
     let name = &pod.name;
+    if let Some(says) = imports::says(pod) {
+        return says;
+    }
     match (&pod.last_crash, container) {
         (Some(crash), _) => Says::because(
             crash.reason.clone(),
             format!("{}; the node starts the VM again", crash.message),
         ),
-        (None, Container::Waiting { reason, message }) => waits(pod, reason, message),
+        (None, Container::Waiting { reason, message }) => {
+            let image = pod.carried.image.as_deref().unwrap_or("of VMs");
+            waits(pod, reason, message, image, "--image (CORACLE_VM_IMAGE)")
+        }
         (None, _) => Says::no(
             ConditionReason::Starting,
             format!("the node starts pod {name:?}"),
@@ -83,8 +89,15 @@ fn starting(pod: &PodFacts, container: &Container) -> Says {
     }
 }
 
-/// A container that the node has not started, in the kubelet's words.
-fn waits(pod: &PodFacts, reason: &str, message: &str) -> Says {
+/// A container that the node has not started, in the kubelet's words. Its
+/// image is named by an option of the controller.
+pub(super) fn waits(
+    pod: &PodFacts,
+    reason: &str,
+    message: &str,
+    image: &str,
+    option: &str,
+) -> Says {
     let name = &pod.name;
     match reason {
         "ErrImagePull"
@@ -94,15 +107,14 @@ fn waits(pod: &PodFacts, reason: &str, message: &str) -> Says {
         | "RegistryUnavailable"
         | "ImageInspectError"
         | "SignatureValidationFailed" => {
-            let image = pod.carried.image.as_deref().unwrap_or("of VMs");
             // The kubelet tells the cause in turns, with and without these.
             let cause = message.rsplit_once("ErrImagePull: ");
             let cause = cause.map_or(message, |(_, cause)| cause);
             Says::no(
                 ConditionReason::ImagePullFailed,
                 format!(
-                    "node {:?} cannot fetch image {image}: {cause}. The controller's --image \
-                     (CORACLE_VM_IMAGE) names it: push it there, give the namespace's service \
+                    "node {:?} cannot fetch image {image}: {cause}. The controller's {option} \
+                     names it: push it there, give the namespace's service \
                      account default an imagePullSecret, or load the image into the node",
                     pod.node.as_deref().unwrap_or_default()
                 ),

@@ -2,8 +2,9 @@ use coracle_api::vm::{ConditionType, VirtualMachine};
 use serde_json::json;
 
 use super::*;
+use crate::applied::Applied;
 use crate::cluster::decide::decide;
-use crate::cluster::facts::PodFacts;
+use crate::cluster::facts::{Import, ImportState, PodFacts};
 use crate::cluster::testing::{at, over, running, seen, settings, vm};
 
 /// The status of a VM with these pods, when nothing goes wrong.
@@ -199,4 +200,96 @@ fn a_vm_restarted_in_place_says_why() {
         (last.reason.as_str(), last.exit_code),
         ("GuestPanicked", Some(1))
     );
+}
+
+#[test]
+fn a_disk_that_is_being_filled_says_so() {
+    let import = |state| PodFacts {
+        imports: vec![Import {
+            disk: "root".into(),
+            claim: "r".into(),
+            from: "https://a.example/d".into(),
+            state,
+        }],
+        container: Container::Waiting {
+            reason: "PodInitializing".into(),
+            message: String::new(),
+        },
+        ..running(1)
+    };
+    let failed = over(1, "ImportFailed", Some(1)).termination().cloned();
+    let waiting = |reason: &str| ImportState::Waiting {
+        reason: reason.into(),
+        message: "why".into(),
+        image: "a.example/importer".into(),
+    };
+    for (state, reason, says) in [
+        (
+            ImportState::Running,
+            "Importing",
+            "logs web-1 -c import-root",
+        ),
+        (
+            ImportState::Failed(Box::new(failed.expect("it ended"))),
+            "ImportFailed",
+            "not filled from https://a.example/d: why; the node tries again",
+        ),
+        (
+            waiting("ErrImagePull"),
+            "ImagePullFailed",
+            "--importer-image",
+        ),
+        (waiting("PodInitializing"), "Starting", "web-1"),
+        (ImportState::Done, "Starting", "web-1"),
+    ] {
+        let disks = match state {
+            ImportState::Done => "AsExpected",
+            _ => reason,
+        };
+        let status = made(vm(json!({})), vec![import(state)]);
+        assert_eq!(status.phase, Some(Phase::Starting));
+        let ready = condition(&status, ConditionType::Ready).expect("it is there");
+        assert_eq!(ready.reason, reason, "{}", ready.message);
+        assert!(ready.message.contains(says), "{}", ready.message);
+        let ready = condition(&status, ConditionType::DisksReady).expect("it is there");
+        assert_eq!(ready.reason, disks, "{}", ready.message);
+    }
+}
+
+#[test]
+fn another_source_of_a_claim_that_was_filled_needs_no_restart() {
+    let disk = |url: &str| {
+        json!([{"name": "root", "claim": {"name": "r",
+                                   "from": {"http": {"url": url}}}}])
+    };
+    let mut of = vm(json!({"metadata": {"generation": 2}}));
+    of.spec.disks = serde_json::from_value(disk("https://a.example/new")).expect("disks");
+    let mut spec = of.spec.clone();
+    spec.disks = serde_json::from_value(disk("https://a.example/old")).expect("disks");
+    let mut pod = running(1);
+    pod.carried.applied = Some(Applied::new(&spec, &settings().image).to_json().into());
+    let required = |imported: bool| {
+        let mut seen = seen(of.clone(), vec![pod.clone()]);
+        let claim = json!({"metadata": {"name": "r", "annotations":
+            imported.then(|| json!({"coracle.dev/imported": "https://a.example/old"}))}});
+        let claim = serde_json::from_value(claim).expect("a claim");
+        seen.observed.claims.insert("r".into(), claim);
+        let decision = decide(&seen, &settings(), at(200));
+        let sources = Sources {
+            seen: &seen,
+            decision: &decision,
+            outcome: &Outcome::Done,
+            settings: &settings(),
+            now: at(200),
+        };
+        let status = status(&sources).expect("a VM that stays");
+        let required = condition(&status, ConditionType::RestartRequired).expect("it is there");
+        (
+            required.reason.clone(),
+            status.disks[0].imported_from.clone(),
+        )
+    };
+    assert_eq!(required(false), ("SpecChanged".into(), None));
+    let from = Some("https://a.example/old".into());
+    assert_eq!(required(true), ("AsExpected".into(), from));
 }
