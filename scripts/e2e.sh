@@ -155,6 +155,10 @@ fi
 # installed needs it. In a shell, who knows.
 images=()
 [[ " ${suites[*]} " != *" install "* ]] || images=(--all)
+# The importer's is for the tests of imports.
+if [[ -n $shell || $("${test_programs[cluster]}" --list --format terse "$@") == *import::* ]]; then
+    images+=(--importer)
+fi
 "$repo/scripts/build-images.sh" "${images[@]}"
 remove_leftovers
 trap end EXIT

@@ -17,7 +17,7 @@ guest_disk() {
     rm -rf "$work"
 }
 
-"$repo/scripts/build-images.sh"
+"$repo/scripts/build-images.sh" --importer
 # The machine tests drive the programs as a user would.
 timed "Building the programs" cargo build --workspace --bins
 timed "Making the disk of the demo's guest" guest_disk

@@ -48,13 +48,8 @@ impl Node {
             skip(&why);
             return Ok(None);
         }
-        for file in ["vm.tar", "pause.tar"] {
-            let archive = cache()?.join("images").join(file);
-            ensure!(
-                archive.exists(),
-                "{} is missing: run `make images` first",
-                archive.display()
-            );
+        for image in ["vm", "pause"] {
+            Self::image_archive(image)?;
         }
         let base = tempfile::Builder::new()
             .prefix("coracle-tests.")
@@ -65,6 +60,20 @@ impl Node {
             disks: RefCell::default(),
             reports: Cell::default(),
         }))
+    }
+
+    /// The archive of an image that the project makes.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn image_archive(image: &str) -> anyhow::Result<PathBuf> {
+        let archive = cache()?.join("images").join(format!("{image}.tar"));
+        ensure!(
+            archive.exists(),
+            "{} is missing: run `make images` first",
+            archive.display()
+        );
+        Ok(archive)
     }
 
     /// The directory that holds all of it, and files of the test.

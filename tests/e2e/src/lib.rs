@@ -23,6 +23,7 @@ mod terminal;
 mod vm;
 mod volume;
 mod wait;
+mod web;
 
 pub use cluster::Cluster;
 pub use csi::{Csi, CsiVolume, block_claim, phase as claim_phase};
@@ -40,3 +41,4 @@ pub use terminal::Terminal;
 pub use vm::{VmPod, termination, vm_object};
 pub use volume::{BlockVolume, Reach, as_udev_leaves_it};
 pub use wait::{PATIENCE, until, until_within, wait_for};
+pub use web::{Web, checksum};

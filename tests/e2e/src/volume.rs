@@ -82,21 +82,31 @@ impl BlockVolume {
         claim: &str,
         content: &str,
     ) -> anyhow::Result<Self> {
-        Self::make(Reach::One(node), namespace, claim, content).await
+        let content = fs::read(guest(content)?)?;
+        Self::make(Reach::One(node), namespace, claim, &content).await
+    }
+
+    /// A volume without anything on it, and a claim bound to it.
+    ///
+    /// # Errors
+    /// When one of them cannot be made.
+    pub async fn empty(node: &Node, namespace: &Namespace, claim: &str) -> anyhow::Result<Self> {
+        let volume = Self::make(Reach::One(node), namespace, claim, &[]).await?;
+        volume.claim().await?;
+        Ok(volume)
     }
 
     async fn make(
         reach: Reach<'_>,
         namespace: &Namespace,
         claim: &str,
-        content: &str,
+        content: &[u8],
     ) -> anyhow::Result<Self> {
         let nodes = reach.nodes();
         let node = nodes[0];
         let names: Vec<&str> = nodes.iter().map(|node| node.name()).collect();
-        let content = fs::read(guest(content)?)?;
         let name = format!("{}-{claim}", namespace.name);
-        let disk = LoopDisk::new(node.dir(), &name, &content, SIZE)?;
+        let disk = LoopDisk::new(node.dir(), &name, content, SIZE)?;
         as_udev_leaves_it(disk.path())?;
 
         let volume: PersistentVolume = serde_json::from_value(json!({
@@ -152,7 +162,8 @@ impl BlockVolume {
         claim: &str,
         content: &str,
     ) -> anyhow::Result<Self> {
-        let volume = Self::make(reach, namespace, claim, content).await?;
+        let content = fs::read(guest(content)?)?;
+        let volume = Self::make(reach, namespace, claim, &content).await?;
         volume.claim().await?;
         Ok(volume)
     }

@@ -5,6 +5,7 @@
 mod crashes;
 mod detached;
 mod disks;
+mod import;
 mod input;
 mod interrupts;
 mod kvm;

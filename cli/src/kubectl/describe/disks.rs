@@ -1,6 +1,7 @@
 //! The disks, each with what is known of its source.
 
 use coracle_api::vm::{Disk, VirtualMachine};
+use coracle_controller::import::imported;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Facts;
@@ -92,6 +93,9 @@ fn known(claim: &PersistentVolumeClaim) -> [String; 3] {
     }
     if let Some(class) = spec.storage_class_name.filter(|name| !name.is_empty()) {
         state = format!("{state}, class {class}");
+    }
+    if let Some(from) = imported(claim) {
+        state = format!("{state}, filled from {from}");
     }
     if claim.metadata.deletion_timestamp.is_some() {
         state.push_str(", being deleted");

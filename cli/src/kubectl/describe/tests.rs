@@ -13,7 +13,8 @@ fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
 
 fn claim() -> PersistentVolumeClaim {
     of(json!({
-        "metadata": {"name": "web-root"},
+        "metadata": {"name": "web-root",
+                     "annotations": {"coracle.dev/imported": "https://a.example/debian.qcow2"}},
         "spec": {
             "volumeMode": "Block", "volumeName": "pv-1", "storageClassName": "fast",
             "resources": {"requests": {"storage": "10Gi"}},
