@@ -11,6 +11,7 @@ async fn the_least_manifest_is_filled_with_every_default() -> anyhow::Result<()>
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let namespace = Namespace::new(&cluster).await?;
     let least = json!({
         "apiVersion": "coracle.dev/v1alpha1",
@@ -59,6 +60,7 @@ async fn a_vm_is_listed_by_its_short_name_with_its_columns() -> anyhow::Result<(
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let namespace = Namespace::new(&cluster).await?;
     let mut vm = vm_object("listed", json!({"runPolicy": "Halted"}));
     vm["metadata"]["namespace"] = json!(namespace.name);

@@ -9,6 +9,7 @@ async fn every_documented_manifest_is_accepted() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let namespace = Namespace::new(&cluster).await?;
     let dry_run = [
         "apply",

@@ -257,6 +257,7 @@ async fn what_is_not_there_is_said_with_the_way_out() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let namespace = Namespace::new(&cluster).await?;
     let plugin = Plugin::new(&cluster, &namespace);
     for line in [
@@ -291,6 +292,7 @@ async fn validate_says_what_the_api_server_says() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let mut unlike = Vec::new();
     for manifest in refused::manifests()? {
         let server = refused::refusal(&cluster.client, &manifest).await?;

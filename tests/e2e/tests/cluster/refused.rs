@@ -80,6 +80,7 @@ async fn what_cannot_be_is_refused_with_its_field_and_the_reason() -> anyhow::Re
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let cases = cases()?;
     assert!(cases.len() >= 40, "{}", cases.len());
     let right = refusal(&cluster.client, &vm_object("right", json!({}))).await?;
@@ -104,6 +105,7 @@ async fn a_vm_whose_pods_name_would_be_too_long_is_refused() -> anyhow::Result<(
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let longest = vm_object(&"a".repeat(52), json!({}));
     assert_eq!(refusal(&cluster.client, &longest).await?, None);
     let longer = vm_object(&"a".repeat(53), json!({}));
@@ -121,6 +123,7 @@ async fn a_disk_keeps_its_kind_of_source() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     let namespace = coracle_e2e::Namespace::new(&cluster).await?;
     let mut vm = vm_object("changed", json!({"runPolicy": "Halted"}));
     vm["metadata"]["namespace"] = json!(namespace.name);

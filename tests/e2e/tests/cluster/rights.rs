@@ -79,6 +79,7 @@ async fn the_controller_may_do_what_is_listed_and_nothing_else() -> anyhow::Resu
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     if !cluster.granted().await? {
         return Ok(());
     }
@@ -114,6 +115,7 @@ async fn device_plugin_prober_and_vms_may_do_nothing() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
     };
+    let _shared = cluster.shared().await;
     if !cluster.granted().await? {
         return Ok(());
     }
