@@ -86,6 +86,45 @@ async fn a_volume_is_made_for_its_first_vm_and_nothing_is_left_when_both_are_del
 }
 
 #[tokio::test]
+async fn a_local_volume_and_one_of_csi_serve_one_vm() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _shared = cluster.shared().await;
+    let Some(csi) = Csi::get(&cluster).await? else {
+        return Ok(());
+    };
+    let namespace = Namespace::new(&cluster).await?;
+    let local =
+        coracle_e2e::BlockVolume::new(&csi.node, &namespace, "root", "write-sector").await?;
+    let data = csi.golden(&namespace, "data", "power-button").await?;
+    let before = (local.disk.read()?, data.read()?);
+    let disks = json!({"disks": [
+        {"name": "data", "claim": {"name": "data"}},
+        {"name": "root", "claim": {"name": "root"}, "bootOrder": 1},
+    ]});
+    let vm = Machine::apply(&cluster, &namespace, &vm_object("web", disks)).await?;
+    let pod = vm.runs(1).await?;
+    pod.says("wrote").await?;
+    let disks = vm.phase_is(Phase::Running).await?.disks;
+    let drivers: Vec<_> = disks
+        .iter()
+        .map(|disk| (disk.claim.as_str(), disk.driver.as_deref()))
+        .collect();
+    let wanted = [("data", Some(coracle_test_csi::NAME)), ("root", None)];
+    assert_eq!(drivers, wanted);
+    assert_eq!(data.devices().await?.len(), 1);
+    vm.delete(&pod).await?;
+    data.is_free().await?;
+    assert!(
+        local.disk.read()? == Pattern::on(&before.0),
+        "not as the guest left it"
+    );
+    assert!(data.read()? == before.1, "nobody wrote to it");
+    delete(&namespace, "data", &data).await
+}
+
+#[tokio::test]
 async fn a_vm_whose_volume_is_not_made_yet_says_so_and_then_runs() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::get().await? else {
         return Ok(());
