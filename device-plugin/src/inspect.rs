@@ -4,6 +4,7 @@
 mod text;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use coracle_api::names::RESOURCE_KVM;
 use coracle_kvm_probe::{Level, probe};
@@ -182,13 +183,13 @@ fn kvm(config: &Config) -> InspectedResource {
         ..resource(
             config,
             &Resource::new(RESOURCE_KVM, Kind::Chardev, vec![]),
-            &[entry],
+            &[Arc::new(entry)],
         )
     }
 }
 
-fn resource(config: &Config, resource: &Resource, entries: &[Entry]) -> InspectedResource {
-    let healthy = |entry: &&Entry| entry.health == Health::Healthy;
+fn resource(config: &Config, resource: &Resource, entries: &[Arc<Entry>]) -> InspectedResource {
+    let healthy = |entry: &&Arc<Entry>| entry.health == Health::Healthy;
     let mut missing: Vec<String> = vec![];
     if entries.is_empty() {
         missing.push("this node has no device that the configuration selects".into());
@@ -204,8 +205,12 @@ fn resource(config: &Config, resource: &Resource, entries: &[Entry]) -> Inspecte
     InspectedResource {
         resource: resource.name.clone(),
         kind: format!("{:?}", resource.kind).to_lowercase(),
-        capacity: entries.iter().map(Entry::count).sum(),
-        allocatable: entries.iter().filter(healthy).map(Entry::count).sum(),
+        capacity: entries.iter().map(|entry| entry.count()).sum(),
+        allocatable: entries
+            .iter()
+            .filter(healthy)
+            .map(|entry| entry.count())
+            .sum(),
         devices: entries
             .iter()
             .map(|entry| device(config, resource, entry))

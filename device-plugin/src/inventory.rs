@@ -29,7 +29,7 @@ pub(crate) type Counted = (Builtin, u32);
 /// What a node has, by resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
-    pub(crate) resources: Vec<(Arc<Resource>, Vec<Entry>)>,
+    pub(crate) resources: Vec<(Arc<Resource>, Vec<Arc<Entry>>)>,
     /// Devices that two resources claim, and the words for it.
     pub(crate) conflicts: BTreeMap<String, String>,
 }
@@ -56,7 +56,7 @@ impl Inventory {
                 let resource = Resource::new(builtin.name, Kind::Chardev, vec![]);
                 (
                     Arc::new(resource),
-                    vec![chardev::builtin(builtin, *count, host)],
+                    vec![Arc::new(chardev::builtin(builtin, *count, host))],
                 )
             })
             .collect();
@@ -70,7 +70,7 @@ impl Inventory {
                     let reason = format!("its name is longer than the {ID_MAX} that may be");
                     entry.health = Health::unhealthy(reason);
                 }
-                entry
+                Arc::new(entry)
             });
             resources.push((Arc::new(spec.resource()), entries.collect()));
         }
@@ -85,11 +85,11 @@ impl Inventory {
         let first = self.first_names();
         let resources = self.resources.iter();
         let listings = resources.map(|(resource, entries)| {
-            let offered = entries.iter().map(|entry| Entry {
-                health: offered(resource, entry, holdings, &first),
-                ..entry.clone()
+            let offered = entries.iter().map(|entry| {
+                let health = offered(resource, entry, holdings, &first);
+                entry.with(health)
             });
-            let mut offered: Vec<Entry> = offered.collect();
+            let mut offered: Vec<Arc<Entry>> = offered.collect();
             offered.extend(missed(resource, entries, holdings));
             Listing::new(resource.clone(), offered)
         });
@@ -157,12 +157,14 @@ fn offered(
 
 /// Devices that a container has and the node has no longer: they stay in the
 /// list so that the pod's status says so.
-fn missed(resource: &Resource, entries: &[Entry], holdings: &Holdings) -> Vec<Entry> {
+fn missed(resource: &Resource, entries: &[Arc<Entry>], holdings: &Holdings) -> Vec<Arc<Entry>> {
     let ids = holdings.ids(&resource.name);
     let gone = ids.filter(|id| !entries.iter().any(|entry| entry.id == *id));
-    let gone = gone.map(|id| Entry {
-        health: Health::unhealthy("it is not there any more"),
-        ..Entry::new(id)
+    let gone = gone.map(|id| {
+        Arc::new(Entry {
+            health: Health::unhealthy("it is not there any more"),
+            ..Entry::new(id)
+        })
     });
     gone.collect()
 }

@@ -2,6 +2,7 @@
 //! container that is given one gets. Plain data; the registrations show it to
 //! the kubelet, and `Allocate` answers from it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,6 +130,15 @@ impl Entry {
         }
     }
 
+    /// The same, with another health if that is one.
+    pub(crate) fn with(self: &Arc<Self>, health: Health) -> Arc<Self> {
+        if health == self.health {
+            return self.clone();
+        }
+        let entry = Self::clone(self);
+        Arc::new(Self { health, ..entry })
+    }
+
     /// The names of its devices.
     pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
         let one = self.slots.is_none().then(|| self.id.clone());
@@ -161,24 +171,30 @@ impl Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) resource: Arc<Resource>,
-    pub(crate) entries: Vec<Entry>,
+    /// Shared with what was found, and with the list before, as far as they
+    /// are the same: a node may have thousands.
+    pub(crate) entries: Vec<Arc<Entry>>,
     /// The resource is to go: whoever shows this list is to say that it is
     /// empty, and end.
     pub(crate) last: bool,
 }
 
 impl Listing {
-    pub(crate) fn new(resource: Arc<Resource>, entries: Vec<Entry>) -> Self {
+    pub(crate) fn new<E: Into<Arc<Entry>>>(
+        resource: Arc<Resource>,
+        entries: impl IntoIterator<Item = E>,
+    ) -> Self {
         Self {
             resource,
-            entries,
+            entries: entries.into_iter().map(Into::into).collect(),
             last: false,
         }
     }
 
     /// The device of that name.
     pub(crate) fn find(&self, id: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.has(id))
+        let mut entries = self.entries.iter().map(Arc::as_ref);
+        entries.find(|entry| entry.has(id))
     }
 
     /// Whether some of it can be given to one container only.
@@ -188,15 +204,15 @@ impl Listing {
 
     /// How many devices there are.
     pub(crate) fn capacity(&self) -> usize {
-        self.entries.iter().map(Entry::count).sum()
+        self.entries.iter().map(|entry| entry.count()).sum()
     }
 
     /// Whether the kubelet would see another list.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
-        let shown = |entry: &Entry| {
+        fn shown(entry: &Arc<Entry>) -> (&str, Option<u32>, bool, Option<u32>) {
             let healthy = entry.health == Health::Healthy;
-            (entry.id.clone(), entry.slots, healthy, entry.numa)
-        };
+            (&entry.id, entry.slots, healthy, entry.numa)
+        }
         self.entries
             .iter()
             .map(shown)
@@ -229,12 +245,13 @@ pub(crate) fn publish(sender: &Sender, now: Listing) {
 /// Logs whose health has changed.
 fn tell(before: Option<&Listing>, now: &Listing) {
     let resource = now.resource.name.as_str();
-    let earlier = |id: &str| {
-        let mut entries = before.into_iter().flat_map(|listing| &listing.entries);
-        entries.find(|entry| entry.id == id).map(|e| &e.health)
-    };
+    let before = before.into_iter().flat_map(|listing| &listing.entries);
+    let mut before: BTreeMap<&str, &Health> = before
+        .map(|entry| (entry.id.as_str(), &entry.health))
+        .collect();
     for entry in &now.entries {
-        let (device, before) = (entry.id.as_str(), earlier(&entry.id));
+        let device = entry.id.as_str();
+        let before = before.remove(device);
         match &entry.health {
             health if Some(health) == before => {}
             Health::Unknown => {}
@@ -252,10 +269,8 @@ fn tell(before: Option<&Listing>, now: &Listing) {
             }
         }
     }
-    for entry in before.into_iter().flat_map(|listing| &listing.entries) {
-        if !now.entries.iter().any(|other| other.id == entry.id) {
-            tracing::warn!(resource, device = entry.id, "gone");
-        }
+    for device in before.into_keys() {
+        tracing::warn!(resource, device, "gone");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use coracle_device_plugin::args::{Args, Command, LogArgs, LogFormat, ProberArgs, RunArgs};
-use coracle_device_plugin::{inspect, prober, run};
+use coracle_device_plugin::{inspect, one_heap, prober, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,7 @@ fn until_stopped<F: Future<Output = anyhow::Result<()>>>(
     log: LogArgs,
     work: impl FnOnce(CancellationToken) -> F,
 ) -> anyhow::Result<()> {
+    one_heap();
     let events = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(log.log_level)

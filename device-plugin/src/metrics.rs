@@ -4,7 +4,7 @@
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::listing::{Entry, Health, Receiver};
@@ -244,11 +244,11 @@ fn probes(text: &mut Text, probes: &BTreeMap<(By, bool), Histogram>) {
 
 fn devices<'a>(name: &'a str, shown: &Shown) -> [Sample<'a, 2>; 2] {
     let listing = shown.listing.borrow();
-    let entries: &[Entry] = listing.as_ref().map_or(&[], |listing| &listing.entries);
+    let entries: &[Arc<Entry>] = listing.as_ref().map_or(&[], |listing| &listing.entries);
     [("healthy", true), ("unhealthy", false)].map(|(label, wanted)| {
         let counted = entries.iter();
         let counted = counted.filter(|entry| (entry.health == Health::Healthy) == wanted);
-        let count = counted.map(Entry::count).sum::<usize>();
+        let count = counted.map(|entry| entry.count()).sum::<usize>();
         Sample::count([("resource", name), ("health", label)], count as u64)
     })
 }

@@ -139,7 +139,7 @@ mod tests {
             ..Entry::new(id)
         };
         let resource = Resource::new("example.com/x", Kind::Pci, vec![]);
-        Listing::new(Arc::new(resource), devices.iter().map(entry).collect())
+        Listing::new(Arc::new(resource), devices.iter().map(entry))
     }
 
     fn chosen(listing: &Listing, available: &[&str], must: &[&str], size: usize) -> Vec<String> {

@@ -55,7 +55,7 @@ impl Service {
     /// The list as it is now; an empty one before the first look.
     fn now(&self) -> Arc<Listing> {
         let listing = self.listing.borrow().clone();
-        listing.unwrap_or_else(|| Arc::new(Listing::new(self.resource.clone(), vec![])))
+        listing.unwrap_or_else(|| Arc::new(Listing::new(self.resource.clone(), [] as [Entry; 0])))
     }
 }
 

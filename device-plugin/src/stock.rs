@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,8 @@ use crate::config::Config;
 use crate::grant::withdraw;
 use crate::host::directories;
 use crate::ledger::Ledger;
-use crate::listing::{Listing, Receiver, Sender, channel, publish};
+use crate::listing::{Entry, Listing, Receiver, Sender, channel, publish};
+use crate::memory::give_back;
 use crate::metrics::Metrics;
 use crate::resource::{BUILTINS, Resource};
 use crate::settings::Settings;
@@ -37,9 +39,14 @@ use crate::usage::in_use;
 
 pub(crate) use survey::{Survey, load, survey};
 
-/// How often is looked without an event.
+/// How often is looked without an event, and the kubelet asked what is in use.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often is looked while the kubelet does not tell what is in use.
+/// How seldom at most, on a node with many devices.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(120);
+/// How much longer than a look the time to the next one is, without an event:
+/// an idle plugin uses a thousandth of a processor for looking.
+const IDLE_FACTOR: u32 = 1000;
+/// How often the kubelet is asked while it does not tell.
 const RETRY: Duration = Duration::from_secs(1);
 /// The least time between two looks: each change of a list makes the kubelet
 /// write a file to disk.
@@ -105,51 +112,60 @@ impl Stock {
 
     async fn forever(&mut self) {
         loop {
-            self.look().await;
+            let took = self.look().await;
+            give_back();
             sleep(SETTLE).await;
-            let interval = if self.deaf.is_some() { RETRY } else { INTERVAL };
-            self.offer_until(Instant::now() + interval).await;
+            self.offer_until(Instant::now() + interval(took)).await;
         }
     }
 
-    /// Waits for a reason to look again. What is given out meanwhile needs no
-    /// look, but changes what is offered.
+    /// Waits for a reason to look again. What is given out and taken back
+    /// meanwhile needs no look, but changes what is offered.
     async fn offer_until(&mut self, next: Instant) {
         let (ledger, wake) = (self.ledger.clone(), self.wake.clone());
+        let mut asked = Instant::now();
         loop {
+            let interval = if self.deaf.is_some() { RETRY } else { INTERVAL };
             tokio::select! {
+                biased;
                 () = wake.notified() => return,
                 () = sleep_until(next) => return,
-                () = ledger.changed.notified() => self.offer(),
+                () = ledger.changed.notified() => {}
+                () = sleep_until(asked + interval) => {
+                    asked = Instant::now();
+                    self.learn().await;
+                }
             }
+            self.offer();
         }
     }
 
-    async fn look(&mut self) {
+    /// Looks at the node, and returns how much processor time that took.
+    async fn look(&mut self) -> Duration {
         let settings = self.reload().await;
         let tried = settings.clone();
         let found = self
             .survey(tried.unwrap_or_else(|| self.settings.clone()))
             .await;
-        let Some(found) = found else {
+        let Some((found, took)) = found else {
             self.text = None;
-            return;
+            return Duration::ZERO;
         };
         match settings {
             Some(settings) if self.text_is_first() || self.is_clean(&found) => {
                 info!(resources = settings.resources.len(), "configuration read");
                 self.metrics.configuration(true);
                 self.settings = settings;
-                self.last = found;
+                self.remember(found);
             }
             // The devices as the settings before have them.
             Some(_) => {
                 let before = self.settings.clone();
-                if let Some(found) = self.survey(before).await {
-                    self.last = found;
+                if let Some((found, _)) = self.survey(before).await {
+                    self.remember(found);
                 }
             }
-            None => self.last = found,
+            None => self.remember(found),
         }
         self.learn().await;
         self.offer();
@@ -159,11 +175,26 @@ impl Stock {
             *before = watched;
             change
         });
+        took
     }
 
-    async fn survey(&self, settings: Settings) -> Option<Survey> {
+    /// Keeps what was found, unless it is what is there: lists share it.
+    fn remember(&mut self, mut found: Survey) {
+        // The inventory has those that matter.
+        found.host.nodes.clear();
+        if found != self.last {
+            self.last = found;
+        }
+    }
+
+    async fn survey(&self, settings: Settings) -> Option<(Survey, Duration)> {
         let config = self.config.clone();
-        match tokio::task::spawn_blocking(move || survey(&config, &settings, true)).await {
+        let look = move || {
+            let begun = thread_time();
+            let found = survey(&config, &settings, true);
+            (found, thread_time().saturating_sub(begun))
+        };
+        match tokio::task::spawn_blocking(look).await {
             Ok(found) => Some(found),
             Err(error) => {
                 error!(%error, "looking at the devices failed");
@@ -264,7 +295,7 @@ impl Stock {
             let stays = stays(name, resource);
             if !stays {
                 info!(resource = name, "no longer a resource");
-                let last = Listing::new(resource.clone(), vec![]);
+                let last = Listing::new(resource.clone(), [] as [Entry; 0]);
                 publish(sender, Listing { last: true, ..last });
                 withdraw(&self.config.grant, name);
             }
@@ -283,6 +314,17 @@ impl Stock {
     }
 }
 
+/// The time to the next look, after one that took so much.
+fn interval(took: Duration) -> Duration {
+    (took * IDLE_FACTOR).clamp(INTERVAL, LONGEST_INTERVAL)
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    now.map_or(Duration::ZERO, Duration::from)
+}
+
 fn is_builtin(name: &str) -> bool {
     BUILTINS.iter().any(|builtin| builtin.name == name)
 }
@@ -290,4 +332,17 @@ fn is_builtin(name: &str) -> bool {
 /// Where the built-in devices are.
 pub(crate) fn builtin_paths() -> [&'static str; 3] {
     BUILTINS.map(|builtin| builtin.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_a_look_takes_the_seldomer_it_is_taken() {
+        for (took, next) in [(0, 10_000), (9, 10_000), (50, 50_000), (5000, 120_000)] {
+            let (took, next) = [took, next].map(Duration::from_millis).into();
+            assert_eq!(interval(took), next, "{took:?}");
+        }
+    }
 }

@@ -130,7 +130,7 @@ fn unknown_and_unhealthy_devices_are_named() {
     let error = alone(&kvm(), &nodes(), &[]).expect_err("nothing");
     assert!(matches!(error, AllocateError::Nothing { .. }));
     let mut slow = kvm();
-    slow.entries[0].health = Health::unhealthy("KVM is slow");
+    slow.entries[0] = slow.entries[0].with(Health::unhealthy("KVM is slow"));
     let error = alone(&slow, &nodes(), &["kvm-1"]).expect_err("unhealthy");
     assert_eq!(
         error.to_string(),

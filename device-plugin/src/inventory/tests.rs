@@ -331,7 +331,7 @@ fn character_devices_shared_alone_and_missing() {
     let ids: Vec<_> = inventory.resources[0]
         .1
         .iter()
-        .flat_map(Entry::ids)
+        .flat_map(|entry| entry.ids())
         .collect();
     assert_eq!(ids, ["fuse-0", "fuse-1", "fuse-2", "sev", "ttyUSB0"]);
     let sev = &inventory.resources[0].1[1];

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::check::chain;
 use crate::config::{Config, Grant};
@@ -109,8 +110,8 @@ fn provide(given_by: &Grant, inventory: &mut Inventory) {
 }
 
 /// What is wrong already is wrong first.
-fn unhealthy(entry: &mut Entry, reason: &str) {
+fn unhealthy(entry: &mut Arc<Entry>, reason: &str) {
     if entry.health == Health::Healthy {
-        entry.health = Health::unhealthy(reason);
+        *entry = entry.with(Health::unhealthy(reason));
     }
 }

@@ -209,7 +209,7 @@ impl World {
         let Some(listing) = self.lists.get(resource) else {
             return;
         };
-        let free = |entry: &&Entry| {
+        let free = |entry: &&Arc<Entry>| {
             let held = |container: &Container| {
                 container.resource == resource && container.ids.contains(&entry.id)
             };
