@@ -32,6 +32,8 @@ const DEVICES: usize = 1000;
 const SETTLED: Duration = Duration::from_millis(250);
 /// Where the kernel can be asked for an event of a device.
 const UEVENT: &str = "/sys/class/mem/null/uevent";
+/// Where the kubelet tells what is in use.
+const IN_USE: &str = "pod-resources.sock";
 /// How long CPU time is counted.
 const IDLE: Duration = Duration::from_secs(20);
 /// A state that does not come within this time never does.
@@ -44,7 +46,8 @@ pub(crate) fn measure(program: &Path, results: &mut Results) -> anyhow::Result<(
     runtime.block_on(async {
         restarts_and_flips(program, results).await?;
         kernel_events(program, results).await?;
-        many_devices(program, results).await
+        many_devices(program, Shape::Slots, results).await?;
+        many_devices(program, Shape::Nodes, results).await
     })
 }
 
@@ -90,7 +93,11 @@ impl Node {
     }
 
     async fn kubelet(&self) -> anyhow::Result<Kubelet> {
-        Ok(Kubelet::serve(&self.path("kubelet"), Options::default()).await?)
+        let options = Options {
+            pod_resources: Some(self.path(IN_USE)),
+            ..Options::default()
+        };
+        Ok(Kubelet::serve(&self.path("kubelet"), options).await?)
     }
 
     fn pid(&self) -> anyhow::Result<u32> {
@@ -122,9 +129,9 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// The 99th percentile beside the median.
-fn latencies(results: &mut Results, what: &str, values: Vec<f64>, goal: &str) {
+fn latencies(results: &mut Results, what: &str, values: Vec<f64>, goal: Option<&str>) {
     let p99 = quantile(&values, 0.99);
-    results.figure(format!("{what}, p99"), "ms", vec![p99], Some(goal));
+    results.figure(format!("{what}, p99"), "ms", vec![p99], goal);
     results.figure(what, "ms", values, None);
 }
 
@@ -149,7 +156,7 @@ async fn restarts_and_flips(program: &Path, results: &mut Results) -> anyhow::Re
         registered.push(milliseconds(begun));
     }
     let what = "from kubelet.sock to the kubelet's list of 1000";
-    latencies(results, what, registered, "≤ 100");
+    latencies(results, what, registered, Some("≤ 100"));
     let (mut gone, mut back) = (vec![], vec![]);
     for _ in 0..FLIPS {
         tokio::time::sleep(SETTLED).await;
@@ -171,7 +178,7 @@ async fn restarts_and_flips(program: &Path, results: &mut Results) -> anyhow::Re
         results,
         "KVM gone until the kubelet knows, by inotify",
         gone,
-        "≤ 50",
+        Some("≤ 50"),
     );
     results.figure("KVM back until the kubelet knows", "ms", back, None);
     kubelet.stop().await;
@@ -228,33 +235,97 @@ async fn kernel_events(program: &Path, results: &mut Results) -> anyhow::Result<
         kubelet.wait_for(name, all(1, true), LIMIT).await?;
     }
     let what = "PCI function unusable until the kubelet knows, by uevent";
-    latencies(results, what, gone, "≤ 50");
+    latencies(results, what, gone, Some("≤ 50"));
     kubelet.stop().await;
     Ok(())
 }
 
-async fn many_devices(program: &Path, results: &mut Results) -> anyhow::Result<()> {
+/// What the devices of a resource are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Slots of one node.
+    Slots,
+    /// A node each, which one container has at a time.
+    Nodes,
+}
+
+impl Shape {
+    /// Makes the nodes of a resource, and returns its line of the
+    /// configuration file.
+    fn plug_in(self, node: &Node, index: usize) -> anyhow::Result<String> {
+        let major = 240 + u64::try_from(index)?;
+        let devices = match self {
+            Self::Slots => {
+                node.plug_in(&format!("dev/bench{index}"), makedev(major, 0))?;
+                format!("glob: /dev/bench{index}, count: {DEVICES}")
+            }
+            Self::Nodes => {
+                fs::create_dir(node.path(&format!("dev/bench{index}")))?;
+                for device in 0..DEVICES {
+                    let rdev = makedev(major, u64::try_from(device)?);
+                    node.plug_in(&format!("dev/bench{index}/{device}"), rdev)?;
+                }
+                format!("glob: \"/dev/bench{index}/*\"")
+            }
+        };
+        Ok(format!(
+            "- {{name: example.com/bench{index}, chardev: [{{{devices}}}]}}\n"
+        ))
+    }
+
+    /// How the devices are called in the table.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Slots => "10×1000 slots",
+            Self::Nodes => "10×1000 device nodes",
+        }
+    }
+
+    /// The goal is for slots, of which every node has thousands.
+    fn goal(self, goal: &'static str) -> Option<&'static str> {
+        (self == Self::Slots).then_some(goal)
+    }
+}
+
+async fn many_devices(program: &Path, shape: Shape, results: &mut Results) -> anyhow::Result<()> {
     let mut node = Node::new()?;
-    let mut lines = vec!["resources:".to_owned()];
+    let mut text = "resources:\n".to_owned();
     for index in 0..RESOURCES {
-        let minor = 1000 + u64::try_from(index)?;
-        node.plug_in(&format!("dev/bench{index}"), makedev(240, minor))?;
-        let name = format!("example.com/bench{index}");
-        let glob = format!("/dev/bench{index}");
-        lines.push(format!(
-            "- {{name: {name}, chardev: [{{glob: {glob}, count: {DEVICES}}}]}}"
-        ));
+        text.push_str(&shape.plug_in(&node, index)?);
     }
     let config = node.path("devices.yaml");
-    fs::write(&config, lines.join("\n"))?;
+    fs::write(&config, text)?;
     let kubelet = node.kubelet().await?;
-    let config = config.display().to_string();
-    node.start(program, &["--kvm-count=0", "--config", &config])?;
+    let [config, in_use] = [config, node.path(IN_USE)].map(|path| path.display().to_string());
+    let arguments = [
+        "--kvm-count=0",
+        "--config",
+        &config,
+        "--pod-resources",
+        &in_use,
+    ];
+    node.start(program, &arguments)?;
     for index in 0..RESOURCES {
         let name = format!("example.com/bench{index}");
         kubelet.wait_for(&name, all(DEVICES, true), LIMIT).await?;
     }
-    let mut clients = clients(&node).await?;
+    calls(&node, shape, results).await?;
+    let before = process::cpu_seconds(node.pid()?)?;
+    tokio::time::sleep(IDLE).await;
+    let used = process::cpu_seconds(node.pid()?)? - before;
+    let percent = used / IDLE.as_secs_f64() * 100.0;
+    let what = format!("CPU of the idle plugin with {}", shape.name());
+    results.figure(what, "%", vec![percent], shape.goal("≤ 0.1"));
+    let pss = process::rollup_mib(node.pid()?, &["Pss"])?;
+    let what = format!("device plugin with {}, PSS", shape.name());
+    results.figure(what, "MiB", vec![pss], shape.goal("≤ 8"));
+    kubelet.stop().await;
+    Ok(())
+}
+
+/// The first lists, and allocations.
+async fn calls(node: &Node, shape: Shape, results: &mut Results) -> anyhow::Result<()> {
+    let mut clients = clients(node).await?;
     let mut lists = vec![];
     for _ in 0..FLIPS {
         let begun = Instant::now();
@@ -265,8 +336,8 @@ async fn many_devices(program: &Path, results: &mut Results) -> anyhow::Result<(
         }
         lists.push(milliseconds(begun));
     }
-    let what = "ListAndWatch, first lists of 10×1000 devices, one after the other";
-    latencies(results, what, lists, "≤ 50");
+    let what = format!("ListAndWatch, first lists of {}", shape.name());
+    latencies(results, &what, lists, shape.goal("≤ 50"));
     let client = clients.first_mut().context("a plugin's socket")?;
     let mut stream = client.list_and_watch(Empty {}).await?.into_inner();
     let list = stream.message().await?.context("a list")?;
@@ -280,17 +351,8 @@ async fn many_devices(program: &Path, results: &mut Results) -> anyhow::Result<(
             .await?;
         allocations.push(milliseconds(begun));
     }
-    let what = "Allocate beside 10×1000 devices";
-    latencies(results, what, allocations, "≤ 1");
-    let before = process::cpu_seconds(node.pid()?)?;
-    tokio::time::sleep(IDLE).await;
-    let used = process::cpu_seconds(node.pid()?)? - before;
-    let percent = used / IDLE.as_secs_f64() * 100.0;
-    results.figure("CPU of the idle plugin", "%", vec![percent], Some("≤ 0.1"));
-    let pss = process::rollup_mib(node.pid()?, &["Pss"])?;
-    let what = "device plugin with 10×1000 devices, PSS";
-    results.figure(what, "MiB", vec![pss], Some("≤ 8"));
-    kubelet.stop().await;
+    let what = format!("Allocate beside {}", shape.name());
+    latencies(results, &what, allocations, shape.goal("≤ 1"));
     Ok(())
 }
 

@@ -74,6 +74,7 @@ impl Inventory {
             });
             resources.push((Arc::new(spec.resource()), entries.collect()));
         }
+        mark_shared(&mut resources);
         Self {
             resources,
             conflicts,
@@ -82,7 +83,12 @@ impl Inventory {
 
     /// What can be given out now, while this is held.
     pub(crate) fn offer(&self, holdings: &Holdings) -> Vec<Listing> {
-        let first = self.first_names();
+        // There may be thousands: only if they count.
+        let first = if holdings.is_known() {
+            BTreeMap::new()
+        } else {
+            self.first_names()
+        };
         let resources = self.resources.iter();
         let listings = resources.map(|(resource, entries)| {
             let offered = entries.iter().map(|entry| {
@@ -96,7 +102,8 @@ impl Inventory {
         listings.collect()
     }
 
-    /// The first name of each group, in the order of the settings.
+    /// The first name of each group, in the order of the settings: the one that
+    /// is offered while it is not known what is in use.
     fn first_names(&self) -> BTreeMap<&Key, (&str, &str)> {
         let mut first = BTreeMap::new();
         for (resource, entries) in &self.resources {
@@ -127,6 +134,22 @@ impl Inventory {
     }
 }
 
+/// Marks the devices of what has several names.
+fn mark_shared(resources: &mut [(Arc<Resource>, Vec<Arc<Entry>>)]) {
+    let entries = resources.iter().flat_map(|(_, entries)| entries);
+    let (mut keys, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for key in entries.filter_map(|entry| entry.key.as_ref()) {
+        if !keys.insert(key) {
+            shared.insert(key.clone());
+        }
+    }
+    for entry in resources.iter_mut().flat_map(|(_, entries)| entries) {
+        if entry.key.as_ref().is_some_and(|key| shared.contains(key)) {
+            Arc::make_mut(entry).shared = true;
+        }
+    }
+}
+
 /// Whether a device can be given out.
 fn offered(
     resource: &Resource,
@@ -145,7 +168,7 @@ fn offered(
         }
     }
     match first.get(key) {
-        Some((name, id)) if !holdings.is_known() && (*name, *id) != (&resource.name, &entry.id) => {
+        Some((name, id)) if (*name, *id) != (&resource.name, &entry.id) => {
             Health::unhealthy(format!(
                 "{key} is offered as {name} {id}: without the kubelet's pod-resources only one \
                  name of it can be"

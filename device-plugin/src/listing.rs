@@ -108,6 +108,8 @@ pub(crate) struct Entry {
     pub(crate) numa: Option<u32>,
     /// What nobody else may have then.
     pub(crate) key: Option<Key>,
+    /// Whether another device leads to the same: who has one has both.
+    pub(crate) shared: bool,
     pub(crate) nodes: Vec<Node>,
     /// How others name it: USB's `bus:device`.
     pub(crate) alias: Option<String>,
@@ -124,6 +126,7 @@ impl Entry {
             health: Health::Healthy,
             numa: None,
             key: None,
+            shared: false,
             nodes: vec![],
             alias: None,
             cdi: id.to_owned(),
@@ -197,9 +200,9 @@ impl Listing {
         entries.find(|entry| entry.has(id))
     }
 
-    /// Whether some of it can be given to one container only.
-    pub(crate) fn is_exclusive(&self) -> bool {
-        self.entries.iter().any(|entry| entry.key.is_some())
+    /// Whether what is offered changes when some of it is given out.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.entries.iter().any(|entry| entry.shared)
     }
 
     /// How many devices there are.

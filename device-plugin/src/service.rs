@@ -124,7 +124,7 @@ impl DevicePlugin for Service {
         let result = granted.as_ref().err().map_or("ok", AllocateError::label);
         self.metrics.allocation(&self.resource.name, result);
         let container_responses = granted?.into_iter().map(Into::into).collect();
-        if listing.is_exclusive() {
+        if listing.is_shared() {
             self.ledger.changed.notify_one();
         }
         Ok(Response::new(AllocateResponse {

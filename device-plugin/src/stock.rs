@@ -134,6 +134,8 @@ impl Stock {
                 () = sleep_until(asked + interval) => {
                     asked = Instant::now();
                     self.learn().await;
+                    // And what the lists took that were sent meanwhile.
+                    give_back();
                 }
             }
             self.offer();

@@ -199,6 +199,22 @@ fn two_resources_that_select_one_device_have_it_neither_and_both_are_named() {
 }
 
 #[test]
+fn what_has_several_names_is_marked() {
+    let other = "- {name: a/other, pci: [{address: \"02:00.0\"}]}\n";
+    let first = "resources:\n- {name: a/gpu, pci: [{address: \"01:00.0\"}]}\n";
+    let shared = |text: &str| {
+        let inventory = taken(text, &host());
+        let entries = inventory.resources.iter().flat_map(|(_, entries)| entries);
+        entries.map(|entry| entry.shared).collect::<Vec<_>>()
+    };
+    assert_eq!(shared(GPUS), [true, true, false]);
+    assert_eq!(shared(&format!("{first}{other}")), [false, false]);
+    // In another resource is as good.
+    let sound = "- {name: a/sound, pci: [{address: \"01:00.1\"}]}\n";
+    assert_eq!(shared(&format!("{first}{sound}")), [true, true]);
+}
+
+#[test]
 fn a_group_in_use_is_offered_to_nobody_else() {
     let host = host();
     let mut holdings = known();
