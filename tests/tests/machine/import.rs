@@ -100,13 +100,25 @@ fn one_machine_says_how_to_fill_a_disk_by_hand() -> anyhow::Result<()> {
     let target = node.guest_disk("hello-poweroff")?;
     let url = "https://example.org/disk.qcow2?signature=x";
     let claim = json!({"name": "root", "from": {"http": {"url": url}}});
-    let manifest = vm("web")
-        .with_disk(disk("root", json!({"bootOrder": 1, "claim": claim})))
-        .with_claim("root", "Block", "1Mi");
+    let unclaimed = vm("web").with_disk(disk("root", json!({"bootOrder": 1, "claim": claim})));
+    let manifest = unclaimed.clone().with_claim("root", "Block", "1Mi");
     let mut run = node.run(&manifest, &[("root", target.path())], &[])?;
     let words = [
         "disk \"root\" is to be filled from https://example.org/disk.qcow2, ",
         "coracle-block import",
     ];
-    refused(&node, &mut run, CONFIG, &words)
+    refused(&node, &mut run, CONFIG, &words)?;
+
+    // Who has filled it says so on the claim.
+    let manifest = unclaimed.with_document(json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "root", "annotations": {"coracle.dev/imported": "by hand"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
+                 "resources": {"requests": {"storage": "1Mi"}}},
+    }));
+    let run = Run::start(&mut node.run(&manifest, &[("root", target.path())], &[])?)?;
+    let said = run.finish()?.expect_code(0)?;
+    ensure!(said.stdout.contains("hello"), "{}", said.stdout);
+    node.expect_clean()
 }
