@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, ensure};
@@ -13,12 +13,20 @@ use anyhow::{Context, ensure};
 /// The first node's address, which the tests have too.
 const ADDRESS: &str = "10.89.0.1";
 
-type Asked = Arc<Mutex<BTreeMap<String, usize>>>;
+/// What the threads of a server share.
+#[derive(Default)]
+struct Shared {
+    file: Vec<u8>,
+    asked: Mutex<BTreeMap<String, usize>>,
+    /// Nobody is answered while it is set.
+    held: Mutex<bool>,
+    released: Condvar,
+}
 
 /// A server; it serves until the tests end.
 pub struct Web {
     port: u16,
-    asked: Asked,
+    shared: Arc<Shared>,
 }
 
 impl Web {
@@ -27,18 +35,44 @@ impl Web {
     /// # Errors
     /// When it gets no port.
     pub fn serve(file: Vec<u8>) -> anyhow::Result<Self> {
+        Self::start(Shared {
+            file,
+            ..Shared::default()
+        })
+    }
+
+    /// The same, and whoever asks waits until [`Self::release`].
+    ///
+    /// # Errors
+    /// When it gets no port.
+    pub fn hold(file: Vec<u8>) -> anyhow::Result<Self> {
+        Self::start(Shared {
+            file,
+            held: Mutex::new(true),
+            ..Shared::default()
+        })
+    }
+
+    fn start(shared: Shared) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((ADDRESS, 0)).context("no port for a web server")?;
         let port = listener.local_addr()?.port();
-        let asked = Asked::default();
-        let (seen, file) = (Arc::clone(&asked), Arc::new(file));
+        let shared = Arc::new(shared);
+        let served = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, file) = (Arc::clone(&seen), Arc::clone(&file));
+                let shared = Arc::clone(&served);
                 // Whoever hangs up early asked all the same.
-                thread::spawn(move || answer(stream, &seen, &file));
+                thread::spawn(move || answer(stream, &shared));
             }
         });
-        Ok(Self { port, asked })
+        Ok(Self { port, shared })
+    }
+
+    /// Answers those who wait, and everybody from now on.
+    pub fn release(&self) {
+        let held = self.shared.held.lock();
+        *held.unwrap_or_else(PoisonError::into_inner) = false;
+        self.shared.released.notify_all();
     }
 
     /// Where a pod finds the file.
@@ -50,16 +84,18 @@ impl Web {
     /// How often somebody asked for a name.
     #[must_use]
     pub fn asked(&self, name: &str) -> usize {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.shared.asked.lock();
+        let asked = asked.unwrap_or_else(PoisonError::into_inner);
         asked.get(&format!("/{name}")).copied().unwrap_or_default()
     }
 }
 
-fn answer(mut stream: TcpStream, asked: &Asked, file: &[u8]) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let path = first.split(' ').nth(1).unwrap_or_default();
-    *asked
+    *shared
+        .asked
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .entry(path.to_owned())
@@ -69,6 +105,9 @@ fn answer(mut stream: TcpStream, asked: &Asked, file: &[u8]) -> std::io::Result<
             break;
         }
     }
+    let gate = shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(shared.released.wait_while(gate, |held| *held));
+    let file = &shared.file;
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         file.len()

@@ -6,8 +6,8 @@ use anyhow::Context;
 use coracle_api::names::{ANNOTATION_IMPORTED, ANNOTATION_RESTART};
 use coracle_api::vm::{ConditionType, Phase, VirtualMachineStatus};
 use coracle_e2e::{
-    BlockVolume, Cluster, Machine, Namespace, Node, PodFacts as _, Web, checksum, condition,
-    vm_object,
+    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, Web, checksum, condition,
+    vm_object, wait_for,
 };
 use coracle_tests::guest;
 use k8s_openapi::api::core::v1::Pod;
@@ -266,4 +266,46 @@ async fn a_filesystem_claim_gets_an_image_file_of_its_own_size() -> anyhow::Resu
     let delete = ["delete", "persistentvolume", &volume, "--wait=false"];
     cluster.kubectl.run(&delete).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_disk_that_was_filled_while_the_controller_was_away_is_not_filled_again()
+-> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _alone = cluster.alone().await;
+    let Some((node, namespace, _root)) = place(&cluster).await? else {
+        return Ok(());
+    };
+    let image = fs::read(guest("power-button")?)?;
+    let web = Web::hold(image.clone())?;
+    let from = json!({"http": {"url": web.url("disk"), "checksum": checksum(&image)?}});
+    let vm = Machine::apply(&cluster, &namespace, &filled("web", from)).await?;
+    let fills = vm
+        .wait("says that its disk is filled", |status| {
+            reason(status, ConditionType::Ready).0 == "Importing"
+        })
+        .await;
+    node.kill(Component::Controller).await?;
+    web.release();
+    let pods = namespace.pods();
+    let ran = wait_for(&pods, "web-1", "runs", |pod: Option<&Pod>| {
+        pod.is_some_and(PodFacts::runs)
+    });
+    let (ran, noted) = (ran.await, imported(&namespace).await);
+    node.start(Component::Controller).await?;
+    let (fills, asked) = (fills?, web.asked("disk"));
+    assert_eq!(fills.phase, Some(Phase::Starting));
+    assert_eq!(reason(&fills, ConditionType::DisksReady).0, "Importing");
+    assert!(ran?.is_some());
+    assert_eq!(noted?, None, "nobody was there to write it");
+
+    vm.annotate(ANNOTATION_RESTART, "1").await?;
+    let second = vm.runs(2).await?;
+    second.says("guest ready").await?;
+    assert_eq!(importers(&second.get().await?), 0);
+    assert!(imported(&namespace).await?.is_some());
+    assert_eq!(web.asked("disk"), asked);
+    vm.delete(&second).await
 }
