@@ -35,8 +35,9 @@ const POLL: Duration = Duration::from_secs(2);
 /// How long the kubelet may follow no stream. It opens one at once after a
 /// registration.
 const STREAM_GRACE: Duration = Duration::from_secs(1);
-/// The pause after a registration that failed, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a registration that failed, doubled each time. Short: the
+/// kubelet's socket is there, and makes its event, a moment before it listens.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause. An event at kubelet.sock ends any.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
