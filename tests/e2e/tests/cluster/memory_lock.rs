@@ -7,7 +7,8 @@
 
 use anyhow::{Context, ensure};
 use coracle_e2e::{
-    Cluster, Component, DeviceNodes, Namespace, Node, PodFacts, plain_pod, until, wait_for,
+    Cluster, Component, DeviceNodes, Namespace, Node, OwnPlugin, PodFacts, plain_pod, until,
+    wait_for,
 };
 use coracle_tests::skip;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
@@ -19,15 +20,17 @@ use crate::devices::configure;
 
 const BUSYBOX: &str = "coracle.dev/e2e-busybox:1";
 const GROUP: &str = "example.com/group";
+const BY_CDI: &str = "example.com/by-cdi";
 const OTHER: &str = "example.com/other";
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
 const VFIO: &str = "/dev/vfio";
 const SOCKET: &str = "/var/run/nri/nri.sock";
 
-/// A node that looks like a VFIO group's, and one that does not, as resources;
-/// gone with the test.
+/// Two nodes that look like those of VFIO's groups, one of them given by CDI,
+/// and one that does not, as resources; gone with the test.
 struct Offered {
+    _by_cdi: OwnPlugin,
     _nodes: DeviceNodes,
     /// After what is in it.
     _directory: Directory,
@@ -41,19 +44,23 @@ impl Offered {
         std::fs::create_dir_all(VFIO)?;
         let directory = Directory;
         let id = std::process::id();
-        // Not the number of a group that there is.
-        let group = format!("{VFIO}/4{id:07}");
+        // Not the numbers of groups that there are.
+        let [group, by_cdi] = [4, 5].map(|first| format!("{VFIO}/{first}{id:07}"));
         let other = format!("/dev/coracle-e2e-{id}-other");
         let line =
             |name, path| format!("- {{name: {name}, chardev: [{{glob: {path}, count: 5}}]}}\n");
-        let lines = [line(GROUP, &group), line(OTHER, &other)];
+        configure(node, &[&line(GROUP, &group), &line(OTHER, &other)])?;
+        let line = line(BY_CDI, &by_cdi);
+        let nodes = DeviceNodes::at(vec![group.into(), other.into(), by_cdi.into()])?;
+        let arguments = ["--cdi-dir", "/var/run/cdi"];
         let offered = Self {
-            _nodes: DeviceNodes::at(vec![group.into(), other.into()])?,
+            _by_cdi: OwnPlugin::start(node, "by-cdi", &line, &arguments)?,
+            _nodes: nodes,
             _directory: directory,
         };
-        configure(node, &[&lines[0], &lines[1]])?;
-        node.offers(GROUP, 5).await?;
-        node.offers(OTHER, 5).await?;
+        for resource in [GROUP, BY_CDI, OTHER] {
+            node.offers(resource, 5).await?;
+        }
         Ok(offered)
     }
 }
@@ -104,8 +111,12 @@ fn refusal(pod: &Pod) -> Option<&str> {
 }
 
 /// A container with a group's node, as the runtime makes and starts it.
-async fn is_raised(node: &Node, namespace: &Namespace, name: &str) -> anyhow::Result<()> {
-    let pod = shown(namespace, name, json!({GROUP: "1"})).await?;
+async fn is_raised(
+    node: &Node,
+    namespace: &Namespace,
+    (name, resource): (&str, &str),
+) -> anyhow::Result<()> {
+    let pod = shown(namespace, name, json!({resource: "1"})).await?;
     let spec = node.container_spec(&pod).await?;
     ensure!(limit(&spec) == Some((UNLIMITED, UNLIMITED)), "{spec:#}");
     if !may_raise()? {
@@ -153,7 +164,9 @@ async fn containers_with_a_node_of_vfio_may_lock_memory_and_no_others() -> anyho
     connected_again(&node, 0).await?;
     let _offered = Offered::new(&node).await?;
     let namespace = Namespace::new(&cluster).await?;
-    Box::pin(is_raised(&node, &namespace, "with")).await?;
+    for pod in [("with", GROUP), ("by-cdi", BY_CDI)] {
+        Box::pin(is_raised(&node, &namespace, pod)).await?;
+    }
     for (name, limits) in [("other", json!({OTHER: "1"})), ("without", json!({}))] {
         let pod = shown(&namespace, name, limits).await?;
         let spec = node.container_spec(&pod).await?;
@@ -167,7 +180,7 @@ async fn containers_with_a_node_of_vfio_may_lock_memory_and_no_others() -> anyho
     node.start(Component::Containerd).await?;
     node.ready_is("True").await?;
     connected_again(&node, before).await?;
-    Box::pin(is_raised(&node, &namespace, "again")).await?;
+    Box::pin(is_raised(&node, &namespace, ("again", GROUP))).await?;
     configure(&node, &[])?;
     node.offers(GROUP, 0).await
 }
