@@ -20,7 +20,7 @@
 //!      └──────────── ledger: who holds what ◄───────────────────┘
 //! ```
 //!
-//! Beside that, [`nri`] lets containers that get a device of VFIO lock memory,
+//! Beside that, `nri` lets containers that get a device of VFIO lock memory,
 //! where the container runtime takes plugins.
 //!
 //! In a cluster the plugin runs in a container that was given no device, and
