@@ -32,6 +32,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LEFT_AFTER: Duration = Duration::from_millis(500);
 /// How long the shim may take to end qemu when it is told to at once.
 const QUIT_GRACE: Duration = Duration::from_secs(5);
+/// How long a container that runs may take until its shim listens.
+const STARTS: Duration = Duration::from_secs(5);
 
 /// Stays with a VM until it has ended.
 pub(super) async fn attend(
@@ -119,9 +121,13 @@ impl<'a> Stopping<'a> {
                     "\ncoracle: asking {} to power off, for up to {seconds} s",
                     self.vm
                 ));
-                let grace = self.grace;
-                self.tasks
-                    .spawn(async move { log(cri.stop(&container, grace).await) });
+                let (grace, place) = (self.grace, self.place.clone());
+                self.tasks.spawn(async move {
+                    // The kernel drops a signal to a container's first process
+                    // that does not listen for it yet.
+                    let _ = tokio::time::timeout(STARTS, console::ready(&place)).await;
+                    log(cri.stop(&container, grace).await);
+                });
             }
             2 => {
                 say("\ncoracle: ending the guest at once");
