@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # bench.sh [coracle-bench's options]: measures Coracle beside bare qemu, and,
 # without options, the controller with 1,000 and 10,000 VMs first. "bench.sh
-# controller COUNT…" measures only the controller, with so many. What
+# controller COUNT…" measures only the controller, with so many, and "bench.sh
+# cluster [PAIRS]" starts of VMs in a cluster beside those of a plain pod. What
 # it needs is fetched and built first; both sides then run in one process
 # namespace whose first process reaps at once (a machine's own may take its
 # time, and every end of a process would seem slow).
@@ -12,11 +13,12 @@ cd "$repo"
 
 ((EUID == 0)) || die "measuring pods needs root"
 guest=$cache/bench
+load=target/x86_64-unknown-linux-gnu/image/coracle-bench-load
 
 # A guest that says one line from its first process, or loads its disk: Debian's
 # cloud kernel, a static busybox, and our program for that.
 make_guest() {
-    local package work module load=$1
+    local package work module
     package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
     [[ -n $package ]] || die "apt does not know linux-image-cloud-amd64: run apt-get update"
     if [[ -e $guest/$package && scripts/bench.sh -ot $guest/initrd && $load -ot $guest/initrd ]]; then
@@ -57,6 +59,14 @@ INIT
     rm -rf "$work"
 }
 
+prepare_guest() {
+    # Static, because it is also all that a guest has.
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
+        timed "Building the program that loads disks" \
+        cargo build --locked --profile image --target x86_64-unknown-linux-gnu -p coracle-bench-load
+    timed "Preparing the guest" make_guest
+}
+
 # The controller, on a real API server.
 measure_controller() {
     local programs bin program
@@ -72,21 +82,37 @@ measure_controller() {
     rm -r "$bin"
 }
 
-if [[ ${1:-} == controller ]]; then
-    shift
-    measure_controller "$@"
-    exit
-fi
-(($#)) || measure_controller 1000 10000
+# Starts of VMs, from kubectl apply to the guest's userspace.
+measure_cluster() {
+    local bench
+    prepare_guest
+    timed "Building the program to measure with" cargo bench --locked --quiet -p coracle-e2e --bench start --no-run
+    bench=$(cargo bench --locked --quiet -p coracle-e2e --bench start --no-run --message-format=json |
+        jq -r 'select(.executable != null) | .executable')
+    timed "Building the controller" cargo build --locked --release -p coracle-controller
+    CORACLE_BENCH_GUEST=$guest PATH=$PWD/target/release:$PATH "$repo/scripts/e2e.sh" with "$bench" "$@"
+}
+
+case ${1:-} in
+    controller)
+        shift
+        measure_controller "$@"
+        exit
+        ;;
+    cluster)
+        shift
+        measure_cluster "$@"
+        exit
+        ;;
+    '')
+        measure_controller 1000 10000
+        measure_cluster
+        ;;
+esac
 scripts/build-images.sh
 timed "Building the programs to measure with" \
     cargo build --release -p coracle -p coracle-device-plugin -p coracle-block -p coracle-benches
-# Static, because it is also all that a guest has.
-CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
-    timed "Building the program that loads disks" \
-    cargo build --locked --profile image --target x86_64-unknown-linux-gnu -p coracle-bench-load
-load=target/x86_64-unknown-linux-gnu/image/coracle-bench-load
-timed "Preparing the guest" make_guest "$load"
+prepare_guest
 tests/guests/build.sh "$guest/boot-sectors" >/dev/null
 
 say "Measuring (this takes some minutes; leave the machine alone)"

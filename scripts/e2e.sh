@@ -2,7 +2,7 @@
 # e2e.sh [TEST-ARGUMENT…]: the tests on a real Kubernetes. Starts a cluster in
 # namespaces of its own (processes, mounts, network), runs tests/e2e in it, and
 # removes it, whatever happened. "e2e.sh shell" gives a shell in the cluster
-# instead. With KUBECONFIG, the tests that need no hand in the nodes run
+# instead, and "e2e.sh with COMMAND…" runs a command in it. With KUBECONFIG, the tests that need no hand in the nodes run
 # against that cluster. RUNTIME=debian: with the machine's own containerd.
 #
 # Two suites, each in a cluster of its own, one after the other: "cluster",
@@ -140,23 +140,27 @@ fi
 programs=$("$repo/scripts/kubernetes.sh")
 build
 find_test_programs
-shell=''
-if [[ ${1:-} == shell ]]; then
-    shell=${SHELL:-/bin/bash}
-else
-    select_suites "$@"
-fi
+instead=()
+tests=''
+case ${1:-} in
+    shell) instead=("${SHELL:-/bin/bash}" -i) ;;
+    with) instead=("${@:2}") ;;
+    *)
+        select_suites "$@"
+        tests=$("${test_programs[cluster]}" --list --format terse "$@")
+        ;;
+esac
 # CSI's own controllers take minutes, once, and only the tests of storage need
 # them.
-if [[ -n $shell || $("${test_programs[cluster]}" --list --format terse "$@") == *storage::* ]]; then
+if [[ ${1:-} == shell || $tests == *storage::* ]]; then
     programs+=:$("$repo/scripts/kubernetes.sh" csi-provisioner csi-resizer)
 fi
 # The controller's image takes minutes after a change, and only what is
 # installed needs it. In a shell, who knows.
 images=()
-[[ " ${suites[*]} " != *" install "* ]] || images=(--all)
+[[ ${1:-} == with || " ${suites[*]} " != *" install "* ]] || images=(--all)
 # The importer's is for the tests of imports.
-if [[ -n $shell || $("${test_programs[cluster]}" --list --format terse "$@") == *import::* ]]; then
+if [[ ${1:-} == shell || $tests == *import::* ]]; then
     images+=(--importer)
 fi
 "$repo/scripts/build-images.sh" "${images[@]}"
@@ -166,8 +170,8 @@ trap 'exit 130' INT TERM HUP
 pause_image=coracle.dev/pause:$("$built/coracle" --version | cut -d' ' -f2)
 bin=$(realpath "$built")
 export PATH=$programs:$PATH:$bin CORACLE_E2E=own RUST_BACKTRACE=${RUST_BACKTRACE:-0} pause_image
-if [[ -n $shell ]]; then
-    in_cluster "$shell" -i
+if ((${#instead[@]} > 0)); then
+    in_cluster "${instead[@]}"
 else
     run_suites in_cluster "$@"
 fi

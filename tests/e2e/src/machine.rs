@@ -93,6 +93,12 @@ impl Machine {
         Ok(VmPod::existing(pod, self.pods.clone()))
     }
 
+    /// The handle of one of its pods.
+    #[must_use]
+    pub fn pod(&self, incarnation: i64) -> VmPod {
+        VmPod::existing(format!("{}-{incarnation}", self.name), self.pods.clone())
+    }
+
     /// Changes it.
     ///
     /// # Errors
