@@ -32,6 +32,8 @@ pub struct Unread {
     /// What cannot be read.
     pub why: String,
     told: bool,
+    /// Whether the list under way, or the last one, has shown it.
+    listed: bool,
 }
 
 impl Unreadable {
@@ -42,7 +44,9 @@ impl Unreadable {
             Event::Delete(vm) => {
                 self.lock().remove(&key(vm));
             }
-            Event::Init | Event::InitDone => {}
+            Event::Init => self.lock().values_mut().for_each(|vm| vm.listed = false),
+            // What was deleted while nobody watched.
+            Event::InitDone => self.lock().retain(|_, vm| vm.listed),
         }
     }
 
@@ -70,9 +74,11 @@ impl Unreadable {
             return;
         };
         let unread = read(invalid);
-        let known = all.get(&key(vm));
-        if known.is_none_or(|known| known.version != unread.version) {
-            all.insert(key(vm), unread);
+        match all.get_mut(&key(vm)) {
+            Some(known) if known.version == unread.version => known.listed = true,
+            Some(_) | None => {
+                all.insert(key(vm), unread);
+            }
         }
     }
 
@@ -92,6 +98,7 @@ fn read(invalid: &InvalidObject) -> Unread {
         uid: metadata.uid.clone().unwrap_or_default(),
         why: invalid.error.clone(),
         told: false,
+        listed: true,
     }
 }
 
@@ -134,6 +141,19 @@ mod tests {
         assert_eq!(unreadable.count(), 0);
         unreadable.apply(&Event::Apply(guarded("5", "Sometimes")));
         unreadable.apply(&Event::Delete(guarded("5", "Sometimes")));
+        assert_eq!(unreadable.count(), 0);
+    }
+
+    #[test]
+    fn a_vm_that_a_new_list_does_not_show_is_gone() {
+        let unreadable = Unreadable::default();
+        unreadable.apply(&Event::Apply(guarded("1", "Sometimes")));
+        unreadable.apply(&Event::Init);
+        unreadable.apply(&Event::InitApply(guarded("1", "Sometimes")));
+        unreadable.apply(&Event::InitDone);
+        assert_eq!(unreadable.count(), 1);
+        unreadable.apply(&Event::Init);
+        unreadable.apply(&Event::InitDone);
         assert_eq!(unreadable.count(), 0);
     }
 }
