@@ -84,7 +84,7 @@ fn board(machine: &api::Machine, arch_capabilities: bool, arguments: &mut Argume
     arguments.add(&Accel::of(accelerator));
     let model = machine.cpu.model.as_deref();
     arguments.add(&Cpu::of(accelerator, model, arch_capabilities));
-    arguments.add(&Smp::of(&machine.cpu));
+    arguments.add(&Smp::of(&machine.cpu, accelerator));
     arguments.add(&Memory::of(machine.memory_bytes));
     arguments.add(&Object::memory(machine.memory_bytes));
     if let Some(uuid) = Uuid::of(machine.uid.as_deref()) {

@@ -160,24 +160,44 @@ impl Switch for Cpu {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Smp {
     pub(crate) cpus: u32,
+    /// How many there could be; as many as there are, without it.
+    pub(crate) maxcpus: Option<u32>,
     pub(crate) sockets: u32,
     pub(crate) cores: u32,
     pub(crate) threads: u32,
 }
 
 impl Smp {
-    pub(crate) fn of(cpu: &api::Cpu) -> Self {
+    pub(crate) fn of(cpu: &api::Cpu, accelerator: Accelerator) -> Self {
         let api::Cpu {
             sockets,
             cores,
             threads,
             ..
         } = *cpu;
-        Self {
+        let smp = Self {
             cpus: cpu.count(),
+            maxcpus: None,
             sockets,
             cores,
             threads,
+        };
+        match (accelerator, smp.cpus) {
+            (Accelerator::Emulation, 1) => smp.with_a_free_socket(),
+            _ => smp,
+        }
+    }
+
+    /// An emulated machine that can have one CPU only loses notifications of its
+    /// virtio devices, and a guest waits for its disk for ever: qemu translates no
+    /// memory barrier for it (and before 8.1 not even `mfence`), as if nothing ran
+    /// beside the CPU, but the device does, in another thread. A second CPU that
+    /// could come, and never does, has it translate them.
+    fn with_a_free_socket(self) -> Self {
+        Self {
+            maxcpus: Some(2),
+            sockets: 2,
+            ..self
         }
     }
 }
@@ -188,10 +208,12 @@ impl Switch for Smp {
     }
 
     fn value(&self) -> Option<String> {
+        let mut keys = Keys::default().with("cpus", &self.cpus);
+        if let Some(maxcpus) = &self.maxcpus {
+            keys = keys.with("maxcpus", maxcpus);
+        }
         Some(
-            Keys::default()
-                .with("cpus", &self.cpus)
-                .with("sockets", &self.sockets)
+            keys.with("sockets", &self.sockets)
                 .with("cores", &self.cores)
                 .with("threads", &self.threads)
                 .into_value(),
@@ -254,6 +276,33 @@ mod tests {
         ];
         for (accelerator, model, has, wanted) in table {
             assert_eq!(of(accelerator, model, has), wanted);
+        }
+    }
+
+    #[test]
+    fn an_emulated_cpu_is_never_the_only_one_there_could_be() {
+        let cpu = |sockets| api::Cpu {
+            sockets,
+            cores: 1,
+            threads: 1,
+            model: None,
+        };
+        let of = |sockets, accelerator| Smp::of(&cpu(sockets), accelerator).value();
+        let table = [
+            (1, Accelerator::Kvm, "cpus=1,sockets=1,cores=1,threads=1"),
+            (
+                1,
+                Accelerator::Emulation,
+                "cpus=1,maxcpus=2,sockets=2,cores=1,threads=1",
+            ),
+            (
+                2,
+                Accelerator::Emulation,
+                "cpus=2,sockets=2,cores=1,threads=1",
+            ),
+        ];
+        for (sockets, accelerator, wanted) in table {
+            assert_eq!(of(sockets, accelerator).as_deref(), Some(wanted));
         }
     }
 }
