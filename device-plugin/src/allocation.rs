@@ -162,7 +162,7 @@ fn keys(entries: &[&Entry]) -> BTreeMap<Key, BTreeSet<String>> {
         if let Some(key) = &entry.key {
             keys.entry(key.clone())
                 .or_default()
-                .insert(entry.id.clone());
+                .insert(entry.id.to_string());
         }
     }
     keys
@@ -185,14 +185,15 @@ fn granted(resource: &Resource, grant: &Grant, ids: &[String], entries: &[&Entry
     match grant {
         Grant::Node { dir } => {
             for node in entries.iter().flat_map(|entry| &entry.nodes) {
-                let host = dir.join(&node.own).display().to_string();
-                granted.nodes.insert(node.container.clone(), host);
+                let host = dir.join(node.own()).display().to_string();
+                granted.nodes.insert(node.container(), host);
             }
         }
         Grant::Cdi { .. } => {
-            let names = entries
-                .iter()
-                .map(|entry| cdi_name(&resource.cdi, &entry.cdi));
+            let names = entries.iter().map(|entry| {
+                let device = resource.cdi_device.unwrap_or(&entry.id);
+                cdi_name(&resource.cdi, device)
+            });
             granted.cdi = names.collect();
         }
     }
@@ -202,20 +203,18 @@ fn granted(resource: &Resource, grant: &Grant, ids: &[String], entries: &[&Entry
 /// The variables by which others name the devices.
 fn compatible(resource: &Resource, entries: &[&Entry]) -> Vec<(String, String)> {
     let upper = resource.name.to_uppercase().replace(['.', '/'], "_");
-    let join = |name: fn(&Entry) -> &str| {
+    let join = |name: fn(&Entry) -> String| {
         let names: Vec<_> = entries.iter().map(|entry| name(entry)).collect();
         names.join(",")
     };
-    let ids = || join(|entry| &entry.id);
+    let ids = || join(|entry| entry.id.to_string());
+    let usb = |entry: &Entry| entry.usb.map_or_else(String::new, |usb| usb.to_string());
     let variable = |compatibility: &Compatibility| match (compatibility, resource.kind) {
         (Compatibility::Kubevirt, Kind::Pci) => Some((format!("PCI_RESOURCE_{upper}"), ids())),
         (Compatibility::Kubevirt, Kind::Mdev) => {
             Some((format!("MDEV_PCI_RESOURCE_{upper}"), ids()))
         }
-        (Compatibility::Kubevirt, Kind::Usb) => Some((
-            format!("USB_RESOURCE_{upper}"),
-            join(|entry| entry.alias.as_deref().unwrap_or_default()),
-        )),
+        (Compatibility::Kubevirt, Kind::Usb) => Some((format!("USB_RESOURCE_{upper}"), join(usb))),
         (Compatibility::Sriov, Kind::Pci) => Some((format!("PCIDEVICE_{upper}"), ids())),
         (Compatibility::Kubevirt, Kind::Chardev)
         | (Compatibility::Sriov, Kind::Mdev | Kind::Usb | Kind::Chardev) => None,

@@ -12,12 +12,13 @@ use serde::Serialize;
 
 use coracle_api::names::RESOURCE_KVM;
 
-use crate::config::{CONTAINER_PATH, Config, Grant};
+use crate::config::{Config, Grant};
 use crate::grant::{self, GrantError};
 use crate::host::char_device;
-use crate::listing::Node;
+use crate::node::Node;
+use crate::resource::KVM_DEVICE;
 
-/// The plugin's own node of it.
+/// The plugin's own node of it, and what containers have in `/dev`.
 pub(crate) const KVM_NODE: &str = "kvm";
 
 /// Why the device is unhealthy.
@@ -72,7 +73,7 @@ pub(crate) fn check(config: &Config) -> Result<Report, CheckError> {
     let nodes = [kvm_node(numbers(&config.kvm_device())?)];
     match &config.grant {
         Grant::Node { dir } => grant::place(dir, &nodes)?,
-        Grant::Cdi { dir } => grant::specify(dir, RESOURCE_KVM, &[("kvm", &nodes)])?,
+        Grant::Cdi { dir } => grant::specify(dir, RESOURCE_KVM, &[(KVM_DEVICE, &nodes)])?,
     }
     Ok(probe(&config.kvm_device(), config.level)?)
 }
@@ -83,11 +84,7 @@ pub(crate) fn node(config: &Config) -> Option<Node> {
 }
 
 fn kvm_node(rdev: u64) -> Node {
-    Node {
-        own: KVM_NODE.to_owned(),
-        container: CONTAINER_PATH.to_owned(),
-        rdev,
-    }
+    Node::alike("", KVM_NODE, rdev)
 }
 
 /// The device's numbers, if it is there.

@@ -11,8 +11,6 @@ use crate::grant::spec_path;
 use crate::host::Roots;
 use crate::resource::socket;
 
-/// Where a container finds the device.
-pub(crate) const CONTAINER_PATH: &str = "/dev/kvm";
 /// Where the prober's container finds the directory of its socket.
 pub(crate) const PROBE_DIR: &str = "/run/coracle/probe";
 /// File name of the prober's socket.

@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use serde_json::json;
 
 use crate::config::Grant;
-use crate::listing::Node;
+use crate::node::Node;
 
 /// Any user: who may have the device is decided by who is given the node.
 const MODE: u32 = 0o666;
@@ -58,7 +58,7 @@ pub enum GrantError {
 /// Makes a device's own nodes, unless they are there and right.
 pub(crate) fn place(dir: &Path, nodes: &[Node]) -> Result<(), GrantError> {
     for node in nodes {
-        let path = dir.join(&node.own);
+        let path = dir.join(node.own());
         make_dir(path.parent().unwrap_or(dir))?;
         if !is_right(&path, node.rdev) {
             make_node(&path, node.rdev).map_err(|source| GrantError::Node { path, source })?;
@@ -92,7 +92,7 @@ fn make_dir(dir: &Path) -> Result<(), GrantError> {
 
 /// Removes the nodes of devices and the specifications of resources that are
 /// no more. What cannot be removed is tried again the next time.
-pub(crate) fn tidy(grant: &Grant, nodes: &BTreeSet<&str>, resources: &BTreeSet<&str>) {
+pub(crate) fn tidy(grant: &Grant, nodes: &BTreeSet<String>, resources: &BTreeSet<&str>) {
     match grant {
         Grant::Node { dir } => {
             for own in OWN_DIRS {
@@ -116,7 +116,7 @@ pub(crate) fn tidy(grant: &Grant, nodes: &BTreeSet<&str>, resources: &BTreeSet<&
 
 /// Removes the nodes below a directory that are not wanted, then the
 /// directories that are empty.
-fn sweep(dir: &Path, below: &str, wanted: &BTreeSet<&str>) {
+fn sweep(dir: &Path, below: &str, wanted: &BTreeSet<String>) {
     for entry in fs::read_dir(dir.join(below))
         .into_iter()
         .flatten()
@@ -126,7 +126,7 @@ fn sweep(dir: &Path, below: &str, wanted: &BTreeSet<&str>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             sweep(dir, &path, wanted);
             let _ = fs::remove_dir(entry.path());
-        } else if !wanted.contains(path.as_str()) {
+        } else if !wanted.contains(&path) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -214,7 +214,7 @@ fn cdi_kind(resource: &str) -> String {
 fn spec(resource: &str, devices: &[(&str, &[Node])]) -> String {
     let node = |node: &Node| {
         json!({
-            "path": node.container,
+            "path": node.container(),
             "type": "c",
             "major": major(node.rdev),
             "minor": minor(node.rdev),

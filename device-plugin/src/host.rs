@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use mdev::Mdev;
 pub(crate) use pci::Function;
-pub(crate) use usb::UsbDevice;
+pub(crate) use usb::{UsbAddress, UsbDevice};
 
 use crate::settings::{Selectors, Settings};
 

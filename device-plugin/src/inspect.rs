@@ -15,7 +15,8 @@ use crate::check::{CheckError, Checked, chain, node, numbers};
 use crate::config::{Config, Grant};
 use crate::grant;
 use crate::holdings::{Holdings, InUse};
-use crate::listing::{Entry, Health, Key, Node};
+use crate::listing::{Entry, Health, Key};
+use crate::node::Node;
 use crate::resource::{Kind, Resource};
 use crate::settings::Settings;
 use crate::socket::SocketId;
@@ -223,20 +224,20 @@ fn resource(config: &Config, resource: &Resource, entries: &[Arc<Entry>]) -> Ins
 
 fn device(config: &Config, resource: &Resource, entry: &Entry) -> InspectedDevice {
     let node = |node: &Node| {
-        let from = config.grant.path(&resource.cdi, &node.own);
+        let from = config.grant.path(&resource.cdi, &node.own());
         let ready = match &config.grant {
             Grant::Node { .. } => grant::is_right(&from, node.rdev),
             Grant::Cdi { .. } => from.is_file(),
         };
         InspectedNode {
-            path: node.container.clone(),
+            path: node.container(),
             numbers: node.rdev.into(),
             from,
             ready,
         }
     };
     InspectedDevice {
-        id: entry.id.clone(),
+        id: entry.id.to_string(),
         slots: entry.slots,
         healthy: entry.health == Health::Healthy,
         reason: entry.health.reason().map(ToOwned::to_owned),

@@ -11,12 +11,14 @@ mod pci;
 mod usb;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::allocation::named;
 use crate::holdings::Holdings;
 use crate::host::{Host, Vfio};
-use crate::listing::{Entry, Health, Key, Listing, Node};
+use crate::listing::{Entry, Health, Key, Listing};
+use crate::node::Node;
 use crate::resource::{BUILTINS, Builtin, Kind, Resource};
 use crate::settings::{Selectors, Settings, Spec};
 
@@ -35,19 +37,45 @@ pub(crate) struct Inventory {
 }
 
 /// A device that a selector selects.
-struct Selected {
+struct Selected<'a> {
     entry: Entry,
-    /// What is selected, whichever resource does it.
-    what: String,
+    what: What<'a>,
     /// The line of the selector.
     line: usize,
+}
+
+/// What is selected, whichever resource does it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What<'a> {
+    /// A PCI function, by its address.
+    Pci(&'a str),
+    /// A mediated device, by its UUID.
+    Mdev(&'a str),
+    /// A USB device, by its port.
+    Usb(&'a str),
+    /// A character device, by its numbers.
+    Node(u64),
+    /// One that is not there, by its path.
+    Missing(String),
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(address) => write!(f, "PCI function {address}"),
+            Self::Mdev(uuid) => write!(f, "mediated device {uuid}"),
+            Self::Usb(port) => write!(f, "USB device {port}"),
+            Self::Node(rdev) => Key::Node(*rdev).fmt(f),
+            Self::Missing(path) => f.write_str(path),
+        }
+    }
 }
 
 impl Inventory {
     /// What there is.
     pub(crate) fn take(settings: &Settings, builtin: &[Counted], host: &Host) -> Self {
         let specs = settings.resources.iter();
-        let selected: Vec<(&Spec, Vec<Selected>)> =
+        let selected: Vec<(&Spec, Vec<Selected<'_>>)> =
             specs.map(|spec| (spec, select(spec, host))).collect();
         let conflicts = conflicts(&selected);
         let mut resources: Vec<_> = builtin
@@ -61,23 +89,18 @@ impl Inventory {
             })
             .collect();
         for (spec, devices) in selected {
-            let entries = devices.into_iter().map(|selected| {
-                let mut entry = selected.entry;
-                if let Some(reason) = conflicts.get(&selected.what) {
-                    entry.health = Health::unhealthy(reason);
-                }
-                if entry.ids().any(|id| id.len() > ID_MAX) {
-                    let reason = format!("its name is longer than the {ID_MAX} that may be");
-                    entry.health = Health::unhealthy(reason);
-                }
-                Arc::new(entry)
-            });
-            resources.push((Arc::new(spec.resource()), entries.collect()));
+            // Not collected, which would keep the room of what was selected.
+            let mut entries = Vec::with_capacity(devices.len());
+            entries.extend(devices.into_iter().map(|device| judged(device, &conflicts)));
+            resources.push((Arc::new(spec.resource()), entries));
         }
         mark_shared(&mut resources);
         Self {
             resources,
-            conflicts,
+            conflicts: conflicts
+                .into_iter()
+                .map(|(what, reason)| (what.to_string(), reason))
+                .collect(),
         }
     }
 
@@ -111,7 +134,7 @@ impl Inventory {
                 if let Some(key) = &entry.key {
                     first
                         .entry(key)
-                        .or_insert((resource.name.as_str(), entry.id.as_str()));
+                        .or_insert((resource.name.as_str(), &*entry.id));
                 }
             }
         }
@@ -122,14 +145,14 @@ impl Inventory {
     pub(crate) fn key_of(&self, host: &Host, resource: &str, id: &str) -> Option<Key> {
         let mut resources = self.resources.iter();
         let known = resources.find(|(known, _)| known.name == resource);
-        let entry = known.and_then(|(_, entries)| entries.iter().find(|entry| entry.id == id));
+        let entry = known.and_then(|(_, entries)| entries.iter().find(|entry| &*entry.id == id));
         // A device may be in use by a resource that the settings had before.
         match entry {
             Some(entry) => entry.key.clone(),
             None => host
                 .group(id)
                 .map(Key::Group)
-                .or_else(|| host.usb.contains_key(id).then(|| Key::Usb(id.to_owned()))),
+                .or_else(|| host.usb.contains_key(id).then(|| Key::Usb(id.into()))),
         }
     }
 }
@@ -161,14 +184,14 @@ fn offered(
         return entry.health.clone();
     };
     if let Some(holder) = holdings.holder(key) {
-        let own = holder.resource == resource.name && holder.ids.contains(&entry.id);
+        let own = holder.resource == resource.name && holder.ids.contains(&*entry.id);
         if !own {
             let holder = named(&holder.resource, &holder.ids);
             return Health::unhealthy(format!("{key} is in use as {holder}"));
         }
     }
     match first.get(key) {
-        Some((name, id)) if (*name, *id) != (&resource.name, &entry.id) => {
+        Some((name, id)) if (*name, *id) != (&resource.name, &*entry.id) => {
             Health::unhealthy(format!(
                 "{key} is offered as {name} {id}: without the kubelet's pod-resources only one \
                  name of it can be"
@@ -182,7 +205,7 @@ fn offered(
 /// list so that the pod's status says so.
 fn missed(resource: &Resource, entries: &[Arc<Entry>], holdings: &Holdings) -> Vec<Arc<Entry>> {
     let ids = holdings.ids(&resource.name);
-    let gone = ids.filter(|id| !entries.iter().any(|entry| entry.id == *id));
+    let gone = ids.filter(|id| !entries.iter().any(|entry| &*entry.id == *id));
     let gone = gone.map(|id| {
         Arc::new(Entry {
             health: Health::unhealthy("it is not there any more"),
@@ -193,64 +216,76 @@ fn missed(resource: &Resource, entries: &[Arc<Entry>], holdings: &Holdings) -> V
 }
 
 /// The devices of a resource.
-fn select(spec: &Spec, host: &Host) -> Vec<Selected> {
-    let all = match &spec.selectors {
+fn select<'a>(spec: &Spec, host: &'a Host) -> Vec<Selected<'a>> {
+    let mut all = match &spec.selectors {
         Selectors::Pci(selectors) => pci::select(selectors, host),
         Selectors::Mdev(selectors) => mdev::select(selectors, host),
         Selectors::Usb(selectors) => usb::select(selectors, host),
         Selectors::Chardev(selectors) => chardev::select(selectors, host),
     };
+    all.sort_by(|one, other| one.entry.id.cmp(&other.entry.id));
     // Two selectors of one resource may meet, two names may look the same.
-    let mut known = BTreeSet::new();
-    all.into_iter()
-        .filter(|selected| known.insert(selected.entry.id.clone()))
-        .collect()
+    all.dedup_by(|later, first| later.entry.id == first.entry.id);
+    all
 }
 
-/// Devices that two resources claim.
-fn conflicts(all: &[(&Spec, Vec<Selected>)]) -> BTreeMap<String, String> {
-    let mut claims: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
-    for (spec, devices) in all {
-        for selected in devices {
-            let claims = claims.entry(&selected.what).or_default();
-            if claims.iter().all(|(name, _)| *name != spec.name) {
-                claims.push((&spec.name, selected.line));
-            }
-        }
-    }
-    let several = claims.into_iter().filter(|(_, claims)| claims.len() > 1);
-    let told = several.map(|(what, claims)| {
-        let claims = claims
-            .iter()
-            .map(|(name, line)| format!("{name} (line {line})"));
-        let claims: Vec<_> = claims.collect();
+/// Devices that two resources claim. In one list, because all else would leave
+/// holes in memory between the devices: there may be thousands.
+fn conflicts<'a>(all: &[(&Spec, Vec<Selected<'a>>)]) -> BTreeMap<What<'a>, String> {
+    let devices = all.iter().flat_map(|(spec, devices)| {
+        let claim = |selected| (spec.name.as_str(), selected);
+        devices.iter().map(claim)
+    });
+    let mut claims: Vec<(&str, &Selected<'a>)> = devices.collect();
+    claims.sort_by(|(_, one), (_, other)| one.what.cmp(&other.what));
+    let claims = claims.chunk_by(|(_, one), (_, other)| one.what == other.what);
+    let several = claims.filter(|claims| claims.len() > 1);
+    let told = several.map(|claims| {
+        let what = &claims[0].1.what;
+        let names = claims.iter().map(|(name, selected)| {
+            let line = selected.line;
+            format!("{name} (line {line})")
+        });
+        let names: Vec<_> = names.collect();
         let reason = format!(
             "{what} is selected by {}: one device belongs to one resource",
-            claims.join(" and by ")
+            names.join(" and by ")
         );
-        (what.to_owned(), reason)
+        (what.clone(), reason)
     });
     told.collect()
 }
 
+/// A device that was selected, with what speaks against it.
+fn judged(selected: Selected<'_>, conflicts: &BTreeMap<What<'_>, String>) -> Arc<Entry> {
+    let mut entry = selected.entry;
+    if let Some(reason) = conflicts.get(&selected.what) {
+        entry.health = Health::unhealthy(reason);
+    }
+    if entry.longest_id() > ID_MAX {
+        let reason = format!("its name is longer than the {ID_MAX} that may be");
+        entry.health = Health::unhealthy(reason);
+    }
+    Arc::new(entry)
+}
+
 /// Where the container finds what VFIO has for a device, and what is missing
 /// of it. `own` is the directory of the plugin's own nodes for it.
-fn vfio_nodes(vfio: &Vfio, own: &str, group: u32, cdev: Option<&str>) -> Result<Vec<Node>, String> {
-    let node = |own: String, container: String, rdev: Option<u64>| {
-        let rdev =
-            rdev.ok_or_else(|| format!("{container} is not there: load the module vfio-pci"))?;
-        Ok::<_, String>(Node {
-            own,
-            container,
-            rdev,
-        })
+fn vfio_nodes(
+    vfio: &Vfio,
+    own: &str,
+    group: u32,
+    cdev: Option<&str>,
+) -> Result<Box<[Node]>, String> {
+    let node = |own: &str, container: &str, rdev: Option<u64>| {
+        let missing = || format!("/dev/{container} is not there: load the module vfio-pci");
+        Ok::<_, String>(Node::named(own, container, rdev.ok_or_else(missing)?))
     };
-    let container = "/dev/vfio/vfio".to_owned();
     let mut nodes = vec![
-        node("vfio/vfio".into(), container, vfio.container)?,
+        node("vfio/vfio", "vfio/vfio", vfio.container)?,
         node(
-            format!("{own}/group"),
-            format!("/dev/vfio/{group}"),
+            &format!("{own}/group"),
+            &format!("vfio/{group}"),
             vfio.groups.get(&group).copied(),
         )?,
     ];
@@ -258,11 +293,11 @@ fn vfio_nodes(vfio: &Vfio, own: &str, group: u32, cdev: Option<&str>) -> Result<
     if let (Some(name), Some(iommu)) = (cdev, vfio.iommu)
         && let Some(rdev) = vfio.cdevs.get(name)
     {
-        nodes.push(node("iommu".into(), "/dev/iommu".into(), Some(iommu))?);
-        let container = format!("/dev/vfio/devices/{name}");
-        nodes.push(node(format!("{own}/cdev"), container, Some(*rdev))?);
+        nodes.push(Node::alike("", "iommu", iommu));
+        let container = format!("vfio/devices/{name}");
+        nodes.push(Node::named(&format!("{own}/cdev"), &container, *rdev));
     }
-    Ok(nodes)
+    Ok(nodes.into())
 }
 
 /// The built-in resources that are switched on.

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::check::{chain, check, node};
 use crate::config::Config;
-use crate::listing::{Entry, Health, Listing, Node, Receiver, Sender, channel, publish};
+use crate::listing::{Entry, Health, Listing, Receiver, Sender, channel, publish};
 use crate::metrics::{By, Metrics};
 use crate::prober::Link;
 use crate::resource::Resource;
@@ -129,12 +129,11 @@ impl Keeper {
             return;
         }
         let id = resource.name.rsplit('/').next().unwrap_or_default();
-        let node: Option<Node> = node(&self.config);
+        let node = node(&self.config);
         let entry = Entry {
             slots: Some(slots),
             health,
             nodes: node.into_iter().collect(),
-            cdi: "kvm".to_owned(),
             ..Entry::new(id)
         };
         publish(sender, Listing::new(resource.clone(), vec![entry]));

@@ -54,6 +54,7 @@ mod ledger;
 mod listing;
 mod memory;
 mod metrics;
+mod node;
 mod nri;
 mod plugin;
 mod preference;

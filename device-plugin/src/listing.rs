@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use nix::sys::stat::{major, minor};
 use tokio::sync::watch;
 
+use crate::host::UsbAddress;
+use crate::node::Node;
 use crate::resource::Resource;
 
 /// Whether a device can be handed out.
@@ -67,9 +70,9 @@ pub(crate) enum Key {
     /// An IOMMU group: the kernel gives it to one user.
     Group(u32),
     /// A USB device, by its port.
-    Usb(String),
-    /// A character device, by its path below `/dev`.
-    Node(String),
+    Usb(Box<str>),
+    /// A character device, by its numbers: links are further names of it.
+    Node(u64),
 }
 
 impl fmt::Display for Key {
@@ -77,30 +80,20 @@ impl fmt::Display for Key {
         match self {
             Self::Group(group) => write!(f, "IOMMU group {group}"),
             Self::Usb(port) => write!(f, "the USB device at port {port}"),
-            Self::Node(path) => write!(f, "/dev/{path}"),
+            Self::Node(rdev) => {
+                write!(f, "character device {}:{}", major(*rdev), minor(*rdev))
+            }
         }
     }
 }
 
-/// A device node that comes with a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Node {
-    /// The plugin's own node: its path below the directory of nodes. It names
-    /// the device by what it keeps over a reboot, because the kubelet hands it
-    /// out again then without asking.
-    pub(crate) own: String,
-    /// Where the container finds it.
-    pub(crate) container: String,
-    /// The numbers of the host's node.
-    pub(crate) rdev: u64,
-}
-
-/// One device, or many slots of one.
+/// One device, or many slots of one. There may be thousands: what is added here
+/// is paid for as often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Its name, the same over restarts and reboots; with slots, the beginning
     /// of their names.
-    pub(crate) id: String,
+    pub(crate) id: Box<str>,
     /// How many containers may have it at once; nothing when it is one device.
     pub(crate) slots: Option<u32>,
     pub(crate) health: Health,
@@ -110,26 +103,23 @@ pub(crate) struct Entry {
     pub(crate) key: Option<Key>,
     /// Whether another device leads to the same: who has one has both.
     pub(crate) shared: bool,
-    pub(crate) nodes: Vec<Node>,
-    /// How others name it: USB's `bus:device`.
-    pub(crate) alias: Option<String>,
-    /// Its name in the CDI specification.
-    pub(crate) cdi: String,
+    pub(crate) nodes: Box<[Node]>,
+    /// How others name a USB device.
+    pub(crate) usb: Option<UsbAddress>,
 }
 
 impl Entry {
     /// A device without slots.
     pub(crate) fn new(id: &str) -> Self {
         Self {
-            id: id.to_owned(),
+            id: id.into(),
             slots: None,
             health: Health::Healthy,
             numa: None,
             key: None,
             shared: false,
-            nodes: vec![],
-            alias: None,
-            cdi: id.to_owned(),
+            nodes: [].into(),
+            usb: None,
         }
     }
 
@@ -144,10 +134,17 @@ impl Entry {
 
     /// The names of its devices.
     pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
-        let one = self.slots.is_none().then(|| self.id.clone());
+        let one = self.slots.is_none().then(|| self.id.to_string());
         let slots = 0..self.slots.unwrap_or(0);
         let slots = slots.map(|slot| format!("{}-{slot}", self.id));
         one.into_iter().chain(slots)
+    }
+
+    /// How long the longest of the names is.
+    pub(crate) fn longest_id(&self) -> usize {
+        let last = self.slots.map(|slots| slots.saturating_sub(1));
+        let number = last.map_or(0, |last| last.to_string().len() + 1);
+        self.id.len() + number
     }
 
     /// How many devices it is.
@@ -159,9 +156,9 @@ impl Entry {
     /// `kvm-01` would be a second name for `kvm-1`.
     fn has(&self, name: &str) -> bool {
         let Some(slots) = self.slots else {
-            return name == self.id;
+            return name == &*self.id;
         };
-        name.strip_prefix(self.id.as_str())
+        name.strip_prefix(&*self.id)
             .and_then(|rest| rest.strip_prefix('-'))
             .is_some_and(|text| {
                 text.parse::<u32>()
@@ -249,11 +246,10 @@ pub(crate) fn publish(sender: &Sender, now: Listing) {
 fn tell(before: Option<&Listing>, now: &Listing) {
     let resource = now.resource.name.as_str();
     let before = before.into_iter().flat_map(|listing| &listing.entries);
-    let mut before: BTreeMap<&str, &Health> = before
-        .map(|entry| (entry.id.as_str(), &entry.health))
-        .collect();
+    let mut before: BTreeMap<&str, &Health> =
+        before.map(|entry| (&*entry.id, &entry.health)).collect();
     for entry in &now.entries {
-        let device = entry.id.as_str();
+        let device = &*entry.id;
         let before = before.remove(device);
         match &entry.health {
             health if Some(health) == before => {}
@@ -302,6 +298,7 @@ mod tests {
         };
         assert_eq!(kvm.ids().collect::<Vec<_>>(), ["kvm-0", "kvm-1", "kvm-2"]);
         assert!(kvm.ids().all(|id| kvm.has(&id)));
+        assert_eq!(kvm.longest_id(), "kvm-2".len());
         for bad in [
             "kvm-3", "kvm-01", "kvm-+1", "kvm-", "kvm", "", "tun-0", "kvm--1", " kvm-0",
         ] {
@@ -309,6 +306,7 @@ mod tests {
         }
         let gpu = Entry::new("0000:3b:00.0");
         assert_eq!(gpu.ids().collect::<Vec<_>>(), ["0000:3b:00.0"]);
+        assert_eq!(gpu.longest_id(), "0000:3b:00.0".len());
         assert!(gpu.has("0000:3b:00.0") && !gpu.has("0000:3b:00.0-0"));
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn prefer(
         .entries
         .iter()
         .filter(|entry| entry.key.as_ref().is_some_and(|key| begun.contains(key)));
-    let rest: Vec<&str> = rest.map(|entry| entry.id.as_str()).collect();
+    let rest: Vec<&str> = rest.map(|entry| &*entry.id).collect();
     let rest = rest
         .into_iter()
         .filter(|id| available.contains(id) && !chosen.contains(id));
@@ -66,17 +66,14 @@ fn units<'a>(listing: &'a Listing, available: &BTreeSet<&str>, chosen: &[&str]) 
     let mut units: BTreeMap<(Option<&Key>, &str), Unit<'a>> = BTreeMap::new();
     for entry in &listing.entries {
         let alone = entry.key.is_none();
-        let place = (
-            entry.key.as_ref(),
-            if alone { entry.id.as_str() } else { "" },
-        );
+        let place = (entry.key.as_ref(), if alone { &*entry.id } else { "" });
         let unit = units.entry(place).or_insert(Unit {
             ids: vec![],
             numa: entry.numa,
             size: 0,
         });
         unit.size += 1;
-        let id = entry.id.as_str();
+        let id = &*entry.id;
         if available.contains(id) && !chosen.contains(&id) {
             unit.ids.push(id);
         }

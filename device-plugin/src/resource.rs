@@ -15,6 +15,9 @@ use crate::config::{Config, PROBE_DIR};
 /// for 107 bytes, and the kubelet's directory may be a long one.
 const SOCKET_NAME_MAX: usize = 30;
 
+/// The one device of KVM.
+pub(crate) const KVM_DEVICE: &str = "kvm";
+
 /// How the variables begin that name a container's devices.
 pub(crate) const ENV_PREFIX: &str = "CORACLE_DEVICE_";
 
@@ -93,6 +96,8 @@ pub(crate) struct Resource {
     pub(crate) mount: Option<GrantedMount>,
     /// The resource whose CDI specification has the devices.
     pub(crate) cdi: String,
+    /// The one device there is in that, where it does not have our name for it.
+    pub(crate) cdi_device: Option<&'static str>,
 }
 
 impl Resource {
@@ -104,6 +109,7 @@ impl Resource {
             envs: BTreeMap::new(),
             mount: None,
             cdi: name.to_owned(),
+            cdi_device: None,
         }
     }
 
@@ -126,6 +132,7 @@ impl Resource {
         Self {
             mount,
             cdi: RESOURCE_KVM.to_owned(),
+            cdi_device: Some(KVM_DEVICE),
             ..Self::new(RESOURCE_KVM_PROBE, Kind::Chardev, vec![])
         }
     }

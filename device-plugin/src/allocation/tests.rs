@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::listing::{Health, Node};
+use crate::host::UsbAddress;
+use crate::listing::Health;
+use crate::node::Node;
 
 fn ids(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
@@ -15,18 +17,10 @@ fn nodes() -> Grant {
     }
 }
 
-fn node(own: &str, container: &str) -> Node {
-    Node {
-        own: own.into(),
-        container: container.into(),
-        rdev: 1,
-    }
-}
-
 fn kvm() -> Listing {
     let entry = Entry {
         slots: Some(3),
-        nodes: vec![node("kvm", "/dev/kvm")],
+        nodes: [Node::alike("", "kvm", 1)].into(),
         ..Entry::new("kvm")
     };
     let resource = Resource::new("coracle.dev/kvm", Kind::Chardev, vec![]);
@@ -37,10 +31,11 @@ fn kvm() -> Listing {
 fn gpus(name: &str) -> Listing {
     let function = |id: &str, group| Entry {
         key: Some(Key::Group(group)),
-        nodes: vec![
-            node("vfio/vfio", "/dev/vfio/vfio"),
-            node(&format!("pci/{id}/group"), &format!("/dev/vfio/{group}")),
-        ],
+        nodes: [
+            Node::alike("", "vfio/vfio", 1),
+            Node::named(&format!("pci/{id}/group"), &format!("vfio/{group}"), 1),
+        ]
+        .into(),
         ..Entry::new(id)
     };
     let compatibility = vec![Compatibility::Kubevirt, Compatibility::Sriov];
@@ -109,7 +104,7 @@ fn by_cdi_a_container_gets_names() {
 #[test]
 fn names_of_kubevirt_for_mdev_and_usb() {
     let entry = Entry {
-        alias: Some("1:7".into()),
+        usb: Some(UsbAddress { bus: 1, number: 7 }),
         ..Entry::new("1-4.2")
     };
     for (kind, variable, value) in [

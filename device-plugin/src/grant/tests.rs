@@ -7,11 +7,7 @@ use super::*;
 const KVM: &str = "coracle.dev/kvm";
 
 fn node(own: &str, rdev: u64) -> Node {
-    Node {
-        own: own.into(),
-        container: format!("/dev/{own}"),
-        rdev,
-    }
+    Node::alike("", own, rdev)
 }
 
 #[test]
@@ -87,7 +83,11 @@ fn a_node_is_made_again_when_it_is_wrong_and_removed_when_it_is_not_wanted() {
         dir: dir.path().to_owned(),
     };
     withdraw(&grant, KVM);
-    tidy(&grant, &BTreeSet::from(["pci/0/group"]), &BTreeSet::new());
+    tidy(
+        &grant,
+        &BTreeSet::from(["pci/0/group".into()]),
+        &BTreeSet::new(),
+    );
     assert!(is_right(&path, rdev), "containers that restart need it");
     tidy(&grant, &BTreeSet::new(), &BTreeSet::new());
     assert!(!dir.path().join("pci/0").exists());

@@ -2,6 +2,7 @@
 //! is plugged into; its number on the bus changes each time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use nix::sys::stat::makedev;
@@ -11,15 +12,27 @@ use super::{Roots, attribute, char_device, hex, names};
 /// Class of a hub.
 const HUB: u32 = 0x09;
 
+/// Where a USB device is until it is plugged in again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UsbAddress {
+    pub(crate) bus: u16,
+    /// Its number on the bus.
+    pub(crate) number: u16,
+}
+
+impl fmt::Display for UsbAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.bus, self.number)
+    }
+}
+
 /// A USB device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsbDevice {
     pub(crate) vendor: u32,
     pub(crate) product: u32,
     pub(crate) serial: Option<String>,
-    pub(crate) bus: u32,
-    /// Its number on the bus.
-    pub(crate) number: u32,
+    pub(crate) address: UsbAddress,
     /// Numbers of its node, as the kernel has them.
     pub(crate) rdev: u64,
     /// Numbers of what is in the place of its node.
@@ -29,7 +42,8 @@ pub(crate) struct UsbDevice {
 impl UsbDevice {
     /// Its node's path below `/dev`.
     pub(crate) fn path(&self) -> String {
-        format!("bus/usb/{:03}/{:03}", self.bus, self.number)
+        let UsbAddress { bus, number } = self.address;
+        format!("bus/usb/{bus:03}/{number:03}")
     }
 }
 
@@ -59,8 +73,10 @@ fn read(device: &Path, dev: &Path) -> Option<UsbDevice> {
         vendor: hex(device, "idVendor")?,
         product: hex(device, "idProduct")?,
         serial: attribute(device, "serial").filter(|serial| !serial.is_empty()),
-        bus: number("busnum")?,
-        number: number("devnum")?,
+        address: UsbAddress {
+            bus: number("busnum")?,
+            number: number("devnum")?,
+        },
         rdev: makedev(major.parse().ok()?, minor.parse().ok()?),
         node: None,
     };

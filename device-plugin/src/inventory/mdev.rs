@@ -1,17 +1,17 @@
 //! Mediated devices: parts of a device, each in an IOMMU group of its own.
 
-use super::{Selected, vfio_nodes};
+use super::{Selected, What, vfio_nodes};
 use crate::host::{Host, Mdev};
 use crate::listing::{Entry, Health, Key};
 use crate::settings::MdevSelector;
 
-pub(super) fn select(selectors: &[MdevSelector], host: &Host) -> Vec<Selected> {
+pub(super) fn select<'a>(selectors: &[MdevSelector], host: &'a Host) -> Vec<Selected<'a>> {
     let mut all = vec![];
     for (uuid, device) in &host.mdev {
         if let Some(selector) = selectors.iter().find(|selector| matches(selector, device)) {
             all.push(Selected {
                 entry: entry(uuid, device, host),
-                what: format!("mediated device {uuid}"),
+                what: What::Mdev(uuid),
                 line: selector.line,
             });
         }

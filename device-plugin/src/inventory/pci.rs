@@ -1,12 +1,13 @@
 //! PCI functions for guests, by VFIO. The unit is the IOMMU group: the kernel
 //! gives it to one user, and only when every function in it is free.
 
-use super::{Selected, vfio_nodes};
+use super::{Selected, What, vfio_nodes};
 use crate::host::{Function, Host};
 use crate::listing::{Entry, Health, Key};
+use crate::node::Node;
 use crate::settings::PciSelector;
 
-pub(super) fn select(selectors: &[PciSelector], host: &Host) -> Vec<Selected> {
+pub(super) fn select<'a>(selectors: &[PciSelector], host: &'a Host) -> Vec<Selected<'a>> {
     let mut all = vec![];
     for (address, function) in &host.pci {
         let selector = selectors
@@ -15,7 +16,7 @@ pub(super) fn select(selectors: &[PciSelector], host: &Host) -> Vec<Selected> {
         if let Some(selector) = selector {
             all.push(Selected {
                 entry: entry(address, function, &selector.driver, host),
-                what: format!("PCI function {address}"),
+                what: What::Pci(address),
                 line: selector.line,
             });
         }
@@ -61,7 +62,7 @@ fn nodes(
     function: &Function,
     driver: &str,
     host: &Host,
-) -> Result<Vec<crate::listing::Node>, String> {
+) -> Result<Box<[Node]>, String> {
     match function.driver.as_deref() {
         Some(bound) if bound == driver => {}
         Some(bound) => {

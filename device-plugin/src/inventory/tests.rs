@@ -1,13 +1,14 @@
 //! What becomes of hosts that this machine is not.
 
 mod model;
+mod names;
 
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
 use super::*;
-use crate::host::{Function, Mdev, UsbDevice};
+use crate::host::{Function, Mdev, UsbAddress, UsbDevice};
 use crate::settings::parse;
 
 /// VFIO's nodes for the groups 0 to 9.
@@ -57,6 +58,10 @@ fn host() -> Host {
 
 const GPUS: &str = "resources: [{name: a/gpu, pci: [{vendor: 10de}]}]";
 
+fn paths(node: &Node) -> String {
+    format!("{} for {}", node.own(), node.container())
+}
+
 fn taken(text: &str, host: &Host) -> Inventory {
     Inventory::take(&parse(text).expect("good"), &[], host)
 }
@@ -71,7 +76,12 @@ fn known() -> Holdings {
 fn offered(text: &str, host: &Host, holdings: &Holdings) -> Vec<(String, Option<String>)> {
     let listings = taken(text, host).offer(holdings);
     let entries = listings[0].entries.iter();
-    let pairs = entries.map(|entry| (entry.id.clone(), entry.health.reason().map(str::to_owned)));
+    let pairs = entries.map(|entry| {
+        (
+            entry.id.to_string(),
+            entry.health.reason().map(str::to_owned),
+        )
+    });
     pairs.collect()
 }
 
@@ -94,7 +104,7 @@ fn functions_are_offered_with_their_nodes_and_bridges_are_not() {
     host.vfio.iommu = Some(126);
     let inventory = taken(GPUS, &host);
     let (_, entries) = &inventory.resources[0];
-    let ids: Vec<_> = entries.iter().map(|entry| entry.id.as_str()).collect();
+    let ids: Vec<_> = entries.iter().map(|entry| &*entry.id).collect();
     assert_eq!(ids, ["0000:01:00.0", "0000:01:00.1", "0000:02:00.0"]);
     assert!(
         entries
@@ -104,15 +114,18 @@ fn functions_are_offered_with_their_nodes_and_bridges_are_not() {
     let nodes: Vec<_> = entries[2]
         .nodes
         .iter()
-        .map(|n| (n.own.as_str(), n.container.as_str(), n.rdev))
+        .map(|node| (paths(node), node.rdev))
         .collect();
     assert_eq!(
         nodes,
         [
-            ("vfio/vfio", "/dev/vfio/vfio", 1000),
-            ("pci/0000:02:00.0/group", "/dev/vfio/8", 108),
-            ("iommu", "/dev/iommu", 126),
-            ("pci/0000:02:00.0/cdev", "/dev/vfio/devices/vfio3", 3),
+            ("vfio/vfio for /dev/vfio/vfio".into(), 1000),
+            ("pci/0000:02:00.0/group for /dev/vfio/8".into(), 108),
+            ("iommu for /dev/iommu".into(), 126),
+            (
+                "pci/0000:02:00.0/cdev for /dev/vfio/devices/vfio3".into(),
+                3
+            ),
         ]
     );
 }
@@ -187,7 +200,7 @@ fn two_resources_that_select_one_device_have_it_neither_and_both_are_named() {
     for (_, entries) in &inventory.resources {
         let claimed = entries
             .iter()
-            .find(|entry| entry.id == "0000:02:00.0")
+            .find(|entry| &*entry.id == "0000:02:00.0")
             .expect("listed");
         assert_eq!(claimed.health.reason(), Some(told));
     }
@@ -288,11 +301,8 @@ fn mediated_devices_by_type_or_name_and_parent() {
         &host,
     );
     let entry = &inventory.resources[0].1[0];
-    assert_eq!(
-        (entry.id.as_str(), &entry.key),
-        (uuid, &Some(Key::Group(9)))
-    );
-    assert_eq!(entry.nodes[1].own, format!("mdev/{uuid}/group"));
+    assert_eq!((&*entry.id, &entry.key), (uuid, &Some(Key::Group(9))));
+    assert_eq!(entry.nodes[1].own(), format!("mdev/{uuid}/group"));
 }
 
 #[test]
@@ -304,8 +314,7 @@ fn a_usb_device_is_its_port_and_follows_its_node() {
             vendor: 0x1050,
             product: 0x0407,
             serial: Some("12".into()),
-            bus: 1,
-            number,
+            address: UsbAddress { bus: 1, number },
             rdev: number.into(),
             node,
         };
@@ -314,17 +323,14 @@ fn a_usb_device_is_its_port_and_follows_its_node() {
     };
     let key = plug(5, Some(5));
     assert_eq!(
-        (key.id.as_str(), key.alias.as_deref()),
-        ("1-4.2", Some("1:5"))
+        (&*key.id, key.usb.map(|usb| usb.to_string())),
+        ("1-4.2", Some("1:5".into()))
     );
-    assert_eq!(
-        (key.nodes[0].own.as_str(), key.nodes[0].container.as_str()),
-        ("usb/1-4.2", "/dev/bus/usb/001/005")
-    );
+    assert_eq!(paths(&key.nodes[0]), "usb/1-4.2 for /dev/bus/usb/001/005");
     let again = plug(6, Some(6));
     assert_eq!(
-        (again.id.as_str(), again.nodes[0].container.as_str()),
-        ("1-4.2", "/dev/bus/usb/001/006")
+        (&*again.id, paths(&again.nodes[0])),
+        ("1-4.2", "usb/1-4.2 for /dev/bus/usb/001/006".into())
     );
     assert_eq!(
         plug(7, None).health.reason(),
@@ -356,6 +362,15 @@ fn character_devices_shared_alone_and_missing() {
         Some("/dev/sev is not there, or is no character device")
     );
 
+    let link = "resources: [{name: a/l, chardev: [{glob: /dev/by-id/*}, {glob: /dev/tty*}]}]";
+    host.nodes.insert("by-id/modem".into(), 2);
+    let found = offered(link, &host, &known());
+    assert_eq!(
+        found,
+        [("by-id-modem".into(), None)],
+        "a device has one name"
+    );
+
     let inventory = Inventory::take(&Settings::default(), &builtins([2, 0, 1]), &host);
     let names: Vec<_> = inventory
         .resources
@@ -369,10 +384,7 @@ fn character_devices_shared_alone_and_missing() {
     );
     let (tun, vsock) = (&inventory.resources[0].1[0], &inventory.resources[1].1[0]);
     assert_eq!(tun.ids().collect::<Vec<_>>(), ["tun-0", "tun-1"]);
-    assert_eq!(
-        (tun.nodes[0].own.as_str(), tun.nodes[0].container.as_str()),
-        ("net/tun", "/dev/net/tun")
-    );
+    assert_eq!(paths(&tun.nodes[0]), "net/tun for /dev/net/tun");
     assert_eq!(
         vsock.health.reason(),
         Some("/dev/vhost-vsock is not there: load the module vhost_vsock")

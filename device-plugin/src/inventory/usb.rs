@@ -1,12 +1,13 @@
 //! USB devices, by the port they are plugged into: what is plugged in again
 //! has the same name, and a node of new numbers.
 
-use super::Selected;
+use super::{Selected, What};
 use crate::host::{Host, UsbDevice};
-use crate::listing::{Entry, Health, Key, Node};
+use crate::listing::{Entry, Health, Key};
+use crate::node::Node;
 use crate::settings::UsbSelector;
 
-pub(super) fn select(selectors: &[UsbSelector], host: &Host) -> Vec<Selected> {
+pub(super) fn select<'a>(selectors: &[UsbSelector], host: &'a Host) -> Vec<Selected<'a>> {
     let mut all = vec![];
     for (port, device) in &host.usb {
         if let Some(selector) = selectors
@@ -15,7 +16,7 @@ pub(super) fn select(selectors: &[UsbSelector], host: &Host) -> Vec<Selected> {
         {
             all.push(Selected {
                 entry: entry(port, device),
-                what: format!("USB device {port}"),
+                what: What::Usb(port),
                 line: selector.line,
             });
         }
@@ -43,13 +44,9 @@ fn entry(port: &str, device: &UsbDevice) -> Entry {
     };
     Entry {
         health,
-        key: Some(Key::Usb(port.to_owned())),
-        nodes: vec![Node {
-            own: format!("usb/{port}"),
-            container: format!("/dev/{path}"),
-            rdev: device.rdev,
-        }],
-        alias: Some(format!("{}:{}", device.bus, device.number)),
+        key: Some(Key::Usb(port.into())),
+        nodes: [Node::named(&format!("usb/{port}"), &path, device.rdev)].into(),
+        usb: Some(device.address),
         ..Entry::new(port)
     }
 }

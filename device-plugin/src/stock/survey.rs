@@ -12,7 +12,8 @@ use crate::config::{Config, Grant};
 use crate::grant;
 use crate::host::{Host, scan};
 use crate::inventory::{Inventory, builtins};
-use crate::listing::{Entry, Health, Node};
+use crate::listing::{Entry, Health};
+use crate::node::Node;
 use crate::settings::{Problem, Settings, parse};
 
 /// The longest configuration file.
@@ -86,9 +87,8 @@ fn provide(given_by: &Grant, inventory: &mut Inventory) {
             }
             Grant::Cdi { dir } => {
                 let there = entries.iter().filter(|entry| !entry.nodes.is_empty());
-                let devices: Vec<(&str, &[Node])> = there
-                    .map(|entry| (entry.cdi.as_str(), entry.nodes.as_slice()))
-                    .collect();
+                let devices: Vec<(&str, &[Node])> =
+                    there.map(|entry| (&*entry.id, &*entry.nodes)).collect();
                 if let Err(error) = grant::specify(dir, &resource.name, &devices) {
                     let reason = chain(&error);
                     for entry in entries.iter_mut() {
@@ -105,7 +105,7 @@ fn provide(given_by: &Grant, inventory: &mut Inventory) {
         .collect();
     let entries = inventory.resources.iter().flat_map(|(_, entries)| entries);
     let nodes = entries.flat_map(|entry| &entry.nodes);
-    let nodes: BTreeSet<&str> = nodes.map(|node| node.own.as_str()).collect();
+    let nodes: BTreeSet<String> = nodes.map(Node::own).collect();
     grant::tidy(given_by, &nodes, &names);
 }
 

@@ -211,7 +211,7 @@ impl World {
         };
         let free = |entry: &&Arc<Entry>| {
             let held = |container: &Container| {
-                container.resource == resource && container.ids.contains(&entry.id)
+                container.resource == resource && container.ids.iter().any(|id| **id == *entry.id)
             };
             entry.health == Health::Healthy && !self.containers.iter().any(held)
         };
@@ -220,7 +220,7 @@ impl World {
             .iter()
             .filter(free)
             .take(count)
-            .map(|entry| entry.id.clone())
+            .map(|entry| entry.id.to_string())
             .collect();
         if ids.len() < count {
             return;
@@ -247,7 +247,7 @@ impl World {
                 let function = self
                     .host
                     .pci
-                    .get(&entry.id)
+                    .get(&*entry.id)
                     .expect("what is offered is there");
                 assert_eq!(function.driver.as_deref(), Some("vfio-pci"));
             }
