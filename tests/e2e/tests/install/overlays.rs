@@ -38,6 +38,35 @@ async fn every_overlay_is_accepted_and_grants_no_more_than_the_base() -> anyhow:
 }
 
 #[tokio::test]
+async fn what_is_in_use_is_asked_where_the_distribution_s_kubelet_tells_it() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::bare().await? else {
+        return Ok(());
+    };
+    let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/overlays");
+    for (overlay, root) in [
+        ("passthrough", "/var/lib/kubelet"),
+        ("k0s-passthrough", "/var/lib/k0s/kubelet"),
+        (
+            "microk8s-passthrough",
+            "/var/snap/microk8s/common/var/lib/kubelet",
+        ),
+    ] {
+        let dir = overlays.join(overlay).display().to_string();
+        let built = cluster.kubectl.run(&["kustomize", &dir]).await?;
+        let told = built
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("path: "))
+            .filter(|path| path.ends_with("/pod-resources"));
+        let told: Vec<&str> = told.collect();
+        ensure!(
+            told == [format!("{root}/pod-resources")],
+            "{overlay}: {told:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_documented_kustomization_is_accepted() -> anyhow::Result<()> {
     let Some(cluster) = Cluster::bare().await? else {
         return Ok(());
