@@ -2,8 +2,9 @@
 # e2e.sh [TEST-ARGUMENT…]: the tests on a real Kubernetes. Starts a cluster in
 # namespaces of its own (processes, mounts, network), runs tests/e2e in it, and
 # removes it, whatever happened. "e2e.sh shell" gives a shell in the cluster
-# instead, and "e2e.sh with COMMAND…" runs a command in it. With KUBECONFIG, the tests that need no hand in the nodes run
-# against that cluster. RUNTIME=debian: with the machine's own containerd.
+# instead, and "e2e.sh with COMMAND…" runs a command in it. With KUBECONFIG, the
+# tests that need no hand in the nodes run against that cluster. RUNTIME=debian:
+# with the machine's own containerd.
 #
 # Two suites, each in a cluster of its own, one after the other: "cluster",
 # where Coracle's parts are programs in the tests' hands, and "install", where

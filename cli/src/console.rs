@@ -39,7 +39,7 @@ pub struct Place {
 }
 
 /// What passes through a console, watched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shown {
     tail: Vec<u8>,
     wanted: Option<Vec<u8>>,

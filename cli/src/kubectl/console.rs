@@ -28,6 +28,10 @@ use session::{End, Session};
 /// How often is looked whether the VM runs again.
 const POLL: Duration = Duration::from_millis(300);
 
+/// How often a container may refuse a console before that is an error: for some
+/// seconds.
+const REFUSALS: u32 = 20;
+
 /// Where the console is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -111,6 +115,7 @@ pub(super) async fn console(cluster: &Cluster, name: &str) -> Result<(), PluginE
         ends: Ends::listen().map_err(interrupted)?,
         told: String::new(),
         joined: None,
+        refused: Refusals::default(),
     };
     joining.run().await
 }
@@ -157,6 +162,33 @@ impl Ends {
     }
 }
 
+/// How often a container did not let us join.
+#[derive(Debug, Default)]
+struct Refusals {
+    container: String,
+    times: u32,
+}
+
+impl Refusals {
+    /// Whether an error says that the container ends just now: its pod's status
+    /// tells of that later than the kubelet knows. One whose console was there and
+    /// has ended does; another may have been refused for good.
+    fn pass(&mut self, container: &str, was_joined: bool, error: &PluginError) -> bool {
+        if !matches!(
+            error,
+            PluginError::Refused { .. } | PluginError::NotFound { .. }
+        ) {
+            return false;
+        }
+        if self.container != container {
+            container.clone_into(&mut self.container);
+            self.times = 0;
+        }
+        self.times += 1;
+        was_joined || self.times <= REFUSALS
+    }
+}
+
 struct Joining<'a> {
     cluster: &'a Cluster,
     name: &'a str,
@@ -167,6 +199,7 @@ struct Joining<'a> {
     told: String,
     /// The container that was joined last, and what it showed last.
     joined: Option<(String, Shown)>,
+    refused: Refusals,
 }
 
 impl Joining<'_> {
@@ -178,16 +211,10 @@ impl Joining<'_> {
                     container,
                     ready,
                 }) => {
-                    if ready || session::listens(self.cluster, &pod).await {
-                        if self.join(&pod, &container).await? == End::Left {
-                            return Ok(());
-                        }
-                        if self.terminal.is_none() {
-                            return Ok(());
-                        }
-                        self.tell(&format!(
-                            "the console of {pod} has ended; waiting for the next"
-                        ));
+                    if (ready || session::listens(self.cluster, &pod).await)
+                        && self.join(&pod, &container).await? == End::Left
+                    {
+                        return Ok(());
                     }
                 }
                 Ok(Place::Wait(why)) => self.tell(&why),
@@ -207,15 +234,30 @@ impl Joining<'_> {
         }
     }
 
+    /// One session, until the user has left for good or there is nothing to join
+    /// any more.
     async fn join(&mut self, pod: &str, container: &str) -> Result<End, PluginError> {
-        let shown = match self.joined.take() {
-            Some((known, shown)) if known == container => shown,
-            _ => Shown::watching(None),
+        let joined = self.joined.as_ref();
+        let known = joined.filter(|(known, _)| known == container);
+        let shown = known.map_or_else(|| Shown::watching(None), |(_, shown)| shown.clone());
+        let is_known = known.is_some();
+        let opened = Session::open(self.cluster, pod, self.terminal.is_some(), shown).await;
+        let mut session = match opened {
+            Ok(session) => session,
+            Err(error) if self.refused.pass(container, is_known, &error) => return Ok(End::Ended),
+            Err(error) => return Err(error),
         };
-        let mut session = Session::open(self.cluster, pod, self.terminal.is_some(), shown).await?;
         self.told.clear();
         let end = session.pump(&mut self.keys, self.ends.any()).await;
         self.joined = Some((container.to_owned(), session.shown));
+        if self.terminal.is_none() {
+            return Ok(End::Left);
+        }
+        if end == End::Ended {
+            self.tell(&format!(
+                "the console of {pod} has ended; waiting for the next"
+            ));
+        }
         Ok(end)
     }
 
@@ -312,5 +354,21 @@ mod tests {
             let is = matches!(place(&vm, None), Place::Over(_));
             assert_eq!(is, over, "{policy:?} {phase:?} {code}");
         }
+    }
+
+    #[test]
+    fn a_container_that_ends_may_refuse_and_another_some_times_only() {
+        let mut refusals = Refusals::default();
+        let refused = PluginError::Refused {
+            what: "create pods/exec \"web-1\"".to_owned(),
+            said: "container not found (\"vm\")".to_owned(),
+        };
+        for _ in 0..REFUSALS {
+            assert!(refusals.pass("abc", false, &refused));
+        }
+        assert!(!refusals.pass("abc", false, &refused));
+        assert!(refusals.pass("abc", true, &refused));
+        assert!(refusals.pass("def", false, &refused));
+        assert!(!refusals.pass("def", true, &PluginError::Unauthorized));
     }
 }
