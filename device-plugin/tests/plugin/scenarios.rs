@@ -15,7 +15,7 @@
 //! | \[`OrphanedPods`\] ensures pods consuming devices deleted while kubelet is down are cleaned up correctly | this file; e2e `assignments` |
 //! | can schedule a pod with a restartable init container | this file; e2e `assignments` |
 //! | does not keep device plugin assignments across node reboots if fails admission | e2e `assignments` |
-//! | when `GetDevicePluginOptions` fails, device plugin will not be used | this file (a plugin of ours does not fail it) |
+//! | when `GetDevicePluginOptions` fails, device plugin will not be used | this file; e2e `options_fail` (a plugin of ours does not fail it: the kubelet is shown another server) |
 //! | will set allocatable to zero when a single device became unhealthy and then back to 1 … | e2e `device_health`; `device::a_device_that_vanishes_…` |
 //! | will set allocatable to zero when a single device became unhealthy, but capacity will stay at 1 | this file; e2e `device_health` |
 //! | will lower allocatable to a number of unhealthy devices and then back … | e2e `device_health`; `devices::a_function_follows_its_driver_…` |

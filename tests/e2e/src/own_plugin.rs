@@ -1,7 +1,7 @@
 //! A device plugin of a test's own, beside the node's: with resources that no
 //! other test has, and in the test's hands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
@@ -11,7 +11,10 @@ use nix::unistd::Pid;
 use crate::node::Node;
 
 /// The plugin, as a program of the first node; killed when it is dropped.
-pub struct OwnPlugin(Child);
+pub struct OwnPlugin {
+    program: Child,
+    log: PathBuf,
+}
 
 impl OwnPlugin {
     /// Starts one for resources of the configuration file, with further
@@ -29,7 +32,7 @@ impl OwnPlugin {
         std::fs::create_dir_all(&dir)?;
         let config = dir.join("devices.yaml");
         std::fs::write(&config, format!("resources:\n{resources}"))?;
-        let log = std::fs::File::create(node.dir().join(format!("logs/own-{name}.log")))?;
+        let log = node.dir().join(format!("logs/own-{name}.log"));
         let socket = "/var/lib/kubelet/pod-resources/kubelet.sock";
         let program = Command::new("coracle-device-plugin")
             .args(["run", "--kvm-count=0", "--tun-count=0"])
@@ -42,10 +45,18 @@ impl OwnPlugin {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(std::fs::File::create(&log)?)
             .spawn()
             .context("coracle-device-plugin cannot be run")?;
-        Ok(Self(program))
+        Ok(Self { program, log })
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
     }
 
     /// Lets it end in order, and waits for that.
@@ -53,16 +64,16 @@ impl OwnPlugin {
     /// # Errors
     /// When it has ended already.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.0.id())?;
+        let pid = i32::try_from(self.program.id())?;
         kill(Pid::from_raw(pid), Signal::SIGTERM)?;
-        self.0.wait()?;
+        self.program.wait()?;
         Ok(())
     }
 }
 
 impl Drop for OwnPlugin {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }

@@ -11,6 +11,7 @@ mod faults;
 mod import;
 mod kubectl_plugin;
 mod memory_lock;
+mod options_fail;
 mod outages;
 mod refused;
 mod rights;
