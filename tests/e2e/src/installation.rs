@@ -7,11 +7,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use coracle_tests::skip;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 
 use crate::cluster::{Cluster, repository};
 use crate::documents::kustomizations;
@@ -28,6 +29,8 @@ const PARTS: [&str; 3] = [
 const LEASE: &str = "coracle-controller";
 /// The line of the documentation by which another probe level is set.
 const PROBE_LEVEL_RUN: &str = "value: --kvm-probe=run";
+/// The line by which containers may lock memory.
+const MEMORY_LOCK: &str = "- ../deploy/components/memory-lock";
 
 /// An installation, and the node that it is on.
 pub struct Installation {
@@ -61,6 +64,22 @@ impl Installation {
         if let Some(installation) = &installation {
             let text = level_run()?;
             installation.apply_kustomization("level-run", &text).await?;
+        }
+        Ok(installation)
+    }
+
+    /// With further devices and the component `memory-lock`, as
+    /// docs/device-plugin.md has it.
+    ///
+    /// # Errors
+    /// When it is refused, or a part does not get ready.
+    pub async fn with_memory_lock() -> anyhow::Result<Option<Self>> {
+        let installation = Self::somewhere().await?;
+        if let Some(installation) = &installation {
+            let text = documented(MEMORY_LOCK)?;
+            installation
+                .apply_kustomization("memory-lock", &text)
+                .await?;
         }
         Ok(installation)
     }
@@ -162,6 +181,22 @@ impl Installation {
         self.cluster.kubectl.run(&logs).await
     }
 
+    /// What the device plugin counts.
+    ///
+    /// # Errors
+    /// When there is not one of it, or it does not answer.
+    pub async fn plugin_metrics(&self) -> anyhow::Result<String> {
+        let component = "app.kubernetes.io/component=device-plugin";
+        let wanted = ListParams::default().labels(component);
+        let pods = self.pods().list(&wanted).await?;
+        let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        let [name] = names.as_slice() else {
+            bail!("one device plugin: {names:?}");
+        };
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/metrics");
+        self.cluster.kubectl.run(&["get", "--raw", &path]).await
+    }
+
     /// Its pods.
     #[must_use]
     pub fn pods(&self) -> Api<Pod> {
@@ -187,13 +222,18 @@ impl Installation {
 
 /// The documented kustomization for the probe level `run`, of all of Coracle.
 fn level_run() -> anyhow::Result<String> {
+    let all = "../deploy/base";
+    let only_plugin = "../deploy/device-plugin ";
+    Ok(documented(PROBE_LEVEL_RUN)?.replace(only_plugin, &format!("{all} ")))
+}
+
+/// The documented kustomization that has this line.
+fn documented(line: &str) -> anyhow::Result<String> {
     let documented = kustomizations("docs/device-plugin.md")?;
     let mut matching = documented
         .into_iter()
-        .filter(|block| block.text.contains(PROBE_LEVEL_RUN));
-    let block = matching.next().context("the documented probe level")?;
-    ensure!(matching.next().is_none(), "documented twice");
-    let all = "../deploy/base";
-    let only_plugin = "../deploy/device-plugin ";
-    Ok(block.text.replace(only_plugin, &format!("{all} ")))
+        .filter(|block| block.text.contains(line));
+    let block = matching.next().with_context(|| line.to_owned())?;
+    ensure!(matching.next().is_none(), "{line}: documented twice");
+    Ok(block.text)
 }

@@ -3,6 +3,7 @@
 //! applying the one that it needs.
 
 mod leader;
+mod memory_lock;
 mod overlays;
 mod parts;
 mod uninstall;
