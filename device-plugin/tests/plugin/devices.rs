@@ -69,6 +69,25 @@ async fn a_function_follows_its_driver_and_a_container_gets_its_group() {
 }
 
 #[tokio::test]
+async fn what_no_event_tells_is_seen_by_looking() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    machine.write(&[GPUS]);
+    machine.tree.pci(&Pci::default());
+    let kubelet = machine.kubelet().await;
+    let plugin = Plugin::start(machine.config());
+    healthy(&kubelet, GPU, &["0000:01:00.0"]).await;
+    // In a tree of files the kernel says nothing, and nothing is in its /dev.
+    // Twice, because it looks again soon after it has begun to listen.
+    machine.tree.bind("0000:01:00.0", Some("nouveau"));
+    healthy(&kubelet, GPU, &[]).await;
+    machine.tree.bind("0000:01:00.0", Some("vfio-pci"));
+    healthy(&kubelet, GPU, &["0000:01:00.0"]).await;
+    plugin.stop().await;
+}
+
+#[tokio::test]
 async fn a_group_goes_to_one_container_whatever_restarts_or_is_reloaded() {
     let Some(machine) = Machine::new() else {
         return;
