@@ -35,6 +35,7 @@ pub mod apply;
 pub mod by_claim;
 pub mod context;
 pub mod decide;
+pub mod events;
 pub mod facts;
 mod few;
 pub mod frozen;

@@ -19,6 +19,8 @@ const LEASE: &str = "coracle-controller";
 /// # Errors
 /// What ended it before.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    // Before there is a second thread.
+    coracle_heap::one_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use coracle_device_plugin::args::{Args, Command, LogArgs, LogFormat, ProberArgs, RunArgs};
-use coracle_device_plugin::{inspect, one_heap, prober, run};
+use coracle_device_plugin::{inspect, prober, run};
+use coracle_heap::one_heap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 

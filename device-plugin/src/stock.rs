@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_heap::give_back;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -31,7 +32,6 @@ use crate::grant::withdraw;
 use crate::host::directories;
 use crate::ledger::Ledger;
 use crate::listing::{Entry, Listing, Receiver, Sender, channel, publish};
-use crate::memory::give_back;
 use crate::metrics::Metrics;
 use crate::resource::{BUILTINS, Resource};
 use crate::settings::Settings;

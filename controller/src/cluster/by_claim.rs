@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::few::Few;
+use super::few::{Few, Key, key};
 
 /// A map from claims to the VMs that care about them.
 #[derive(Debug, Default)]
@@ -12,24 +12,18 @@ pub struct ByClaim(Mutex<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     vms: HashMap<Key, Few>,
-    claims: HashMap<Key, Vec<String>>,
+    claims: HashMap<Key, Few>,
 }
-
-/// Namespace and name.
-type Key = (String, String);
 
 impl ByClaim {
     /// Says which claims a VM cares about from now on.
-    pub fn set(&self, namespace: &str, vm: &str, claims: Vec<String>) {
+    pub fn set<'a>(&self, namespace: &str, vm: &str, claims: impl IntoIterator<Item = &'a str>) {
+        let mut new = Few::default();
+        claims.into_iter().for_each(|claim| new.insert(claim));
         let mut maps = self.lock();
-        let key = (namespace.to_owned(), vm.to_owned());
-        let old = if claims.is_empty() {
-            maps.claims.remove(&key)
-        } else {
-            maps.claims.insert(key, claims.clone())
-        };
-        for claim in old.into_iter().flatten() {
-            let key = (namespace.to_owned(), claim);
+        let old = maps.claims.remove(&key(namespace, vm)).unwrap_or_default();
+        for claim in old.iter() {
+            let key = key(namespace, claim);
             if let Some(vms) = maps.vms.get_mut(&key) {
                 vms.remove(vm);
                 if vms.is_empty() {
@@ -37,18 +31,20 @@ impl ByClaim {
                 }
             }
         }
-        for claim in claims {
-            let vms = maps.vms.entry((namespace.to_owned(), claim)).or_default();
+        for claim in new.iter() {
+            let vms = maps.vms.entry(key(namespace, claim)).or_default();
             vms.insert(vm);
+        }
+        if !new.is_empty() {
+            maps.claims.insert(key(namespace, vm), new);
         }
     }
 
     /// The VMs that care about a claim.
     #[must_use]
     pub fn vms(&self, namespace: &str, claim: &str) -> Vec<String> {
-        let key = (namespace.to_owned(), claim.to_owned());
         let maps = self.lock();
-        let vms = maps.vms.get(&key).into_iter();
+        let vms = maps.vms.get(&key(namespace, claim)).into_iter();
         vms.flat_map(Few::iter).map(str::to_owned).collect()
     }
 
@@ -64,14 +60,14 @@ mod tests {
     #[test]
     fn a_vm_that_changes_its_claims_is_found_under_the_new_ones_only() {
         let map = ByClaim::default();
-        map.set("shop", "web", vec!["root".into(), "data".into()]);
-        map.set("shop", "db", vec!["data".into()]);
+        map.set("shop", "web", ["root", "data"]);
+        map.set("shop", "db", ["data"]);
         assert_eq!(map.vms("shop", "data"), ["db", "web"]);
-        map.set("shop", "web", vec!["other".into()]);
+        map.set("shop", "web", ["other"]);
         assert_eq!(map.vms("shop", "data"), ["db"]);
         assert_eq!(map.vms("shop", "other"), ["web"]);
         assert!(map.vms("bank", "data").is_empty(), "of another namespace");
-        map.set("shop", "db", vec![]);
+        map.set("shop", "db", []);
         assert!(map.vms("shop", "data").is_empty());
     }
 }

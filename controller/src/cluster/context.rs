@@ -6,11 +6,11 @@ use std::time::Duration;
 use coracle_api::vm::{Phase, VirtualMachine};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::core::PartialObjectMeta;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 
 use super::by_claim::ByClaim;
+use super::events::Events;
 use super::frozen::Frozen;
 use super::index::PodIndex;
 use super::lease::Tenure;
@@ -70,15 +70,15 @@ pub struct Context {
     /// What was replaced and is in the cache yet.
     pub superseded: Superseded,
     /// Where events go.
-    pub recorder: Recorder,
+    pub events: Events,
 }
 
 impl Context {
     /// A context of a controller that has seen nothing yet.
     #[must_use]
     pub fn new(term: Term) -> Self {
-        let recorder = Recorder::new(term.client.clone(), Reporter::from(MANAGER));
         Self {
+            events: Events::new(term.client.clone()),
             term,
             pods: PodIndex::default(),
             vms: Arc::new(Frozen::new(phase)),
@@ -89,7 +89,6 @@ impl Context {
             waiting: ByClaim::default(),
             retries: Retries::default(),
             superseded: Superseded::default(),
-            recorder,
         }
     }
 

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 mod cause;
 mod imports;
@@ -28,7 +29,7 @@ pub use imports::{Import, ImportState};
 const SIGKILLED: i32 = 137;
 
 /// What is known of a VM's pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PodFacts {
     /// Its name.
     pub name: String,
@@ -65,7 +66,7 @@ pub struct PodFacts {
 }
 
 /// Whether a pod may still write.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Life {
     /// It may.
     Alive,
@@ -77,7 +78,7 @@ pub enum Life {
 }
 
 /// What the `vm` container does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Container {
     /// Nothing is known of it yet.
     Unknown,
@@ -100,7 +101,7 @@ pub enum Container {
 }
 
 /// What the controller wrote on a pod for itself and for the shim.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Carried {
     /// The image and the spec that the pod was made from, as JSON.
     pub applied: Option<Box<str>>,

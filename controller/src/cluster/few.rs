@@ -1,5 +1,14 @@
-//! A set of names, of which there is nearly always one. A `BTreeSet` would
-//! have room for eleven, ten thousand times.
+//! What is kept of names, ten thousand times: a set of them in which there is
+//! nearly always one (a `BTreeSet` would have room for eleven), and a
+//! namespace and a name as one key.
+
+/// Namespace and name, with a slash between.
+pub(super) type Key = Box<str>;
+
+/// The key of an object.
+pub(super) fn key(namespace: &str, name: &str) -> Key {
+    format!("{namespace}/{name}").into()
+}
 
 /// A few names, in order, each once.
 #[derive(Clone, Debug, Default)]

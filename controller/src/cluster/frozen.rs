@@ -10,6 +10,7 @@ use kube::runtime::watcher::Event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::few::{Key, key};
 use super::gate::Gate;
 use super::packed::{Packed, Packer};
 
@@ -22,9 +23,6 @@ pub struct Frozen<K, T> {
     listed: Gate,
     kind: PhantomData<fn() -> K>,
 }
-
-/// Namespace and name, with a slash between.
-type Key = Box<str>;
 
 #[derive(Debug)]
 struct Maps<T> {
@@ -95,8 +93,7 @@ where
             let (_, packed) = maps.objects.get(key(namespace, name).as_ref())?;
             packed.clone()
         };
-        let json = self.packer.unpack(&packed)?;
-        serde_json::from_slice(&json).ok()
+        packed.thaw()
     }
 
     /// The tags of all objects.
@@ -107,17 +104,12 @@ where
     }
 
     fn freeze(&self, object: &K) -> (T, Packed) {
-        let json = serde_json::to_vec(object).expect("an object of the API is JSON");
-        ((self.tag)(object), self.packer.pack(&json))
+        ((self.tag)(object), self.packer.freeze(object))
     }
 
     fn lock(&self) -> MutexGuard<'_, Maps<T>> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn key(namespace: &str, name: &str) -> Key {
-    format!("{namespace}/{name}").into()
 }
 
 fn key_of<K: ResourceExt>(object: &K) -> Key {

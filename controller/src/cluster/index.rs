@@ -11,20 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_block::claim::Holder;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 use super::facts::PodFacts;
-use super::few::Few;
 use super::gate::Gate;
+use super::packed::{Packed, Packer};
 
 mod claims;
+mod pods;
 
-use claims::{ClaimUse, claims};
-
-/// How long an entry made by this process counts before the watch has shown
-/// it. The watch lags by milliseconds; a minute means it never will.
-const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
+use claims::claims;
+use pods::{Entry, Namespace};
 
 /// Which VM owns a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,23 +33,6 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// What is kept of a pod.
-#[derive(Clone, Debug)]
-struct Entry {
-    owner: Option<Owner>,
-    facts: Option<Arc<PodFacts>>,
-    claims: Vec<ClaimUse>,
-    /// When this process entered it, until the watch shows it.
-    unseen_since: Option<Timestamp>,
-}
-
-#[derive(Debug, Default)]
-struct Namespace {
-    pods: HashMap<String, Entry>,
-    by_owner: HashMap<Owner, Few>,
-    by_claim: HashMap<String, Few>,
-}
-
 /// The index; cheap to share.
 #[derive(Debug, Default)]
 pub struct PodIndex {
@@ -59,6 +40,7 @@ pub struct PodIndex {
     /// What a list under way has shown: namespace, name, pod.
     listing: Mutex<Vec<(String, String, Entry)>>,
     listed: Gate,
+    packer: Packer,
 }
 
 impl PodIndex {
@@ -72,7 +54,7 @@ impl PodIndex {
             }
             Event::Init => lock(&self.listing).clear(),
             Event::InitApply(pod) => {
-                let ((namespace, name), entry) = (names(pod), entry(pod, None));
+                let ((namespace, name), entry) = (names(pod), self.entry(pod, None));
                 if entry.matters() {
                     lock(&self.listing).push((namespace, name, entry));
                 }
@@ -91,20 +73,18 @@ impl PodIndex {
     /// the name taken or not.
     #[must_use]
     pub fn of(&self, namespace: &str, owner: &Owner, now: Timestamp) -> Vec<Arc<PodFacts>> {
-        let namespaces = lock(&self.namespaces);
-        let Some(namespace) = namespaces.get(namespace) else {
-            return vec![];
-        };
-        let names = namespace
-            .by_owner
-            .get(owner)
-            .into_iter()
-            .flat_map(Few::iter);
-        names
-            .filter_map(|name| namespace.pods.get(name))
-            .filter(|entry| entry.counts(now))
-            .filter_map(|entry| entry.facts.clone())
+        let packed: Vec<Packed> = lock(&self.namespaces)
+            .get(namespace)
+            .map_or_else(Vec::new, |namespace| namespace.of(owner, now));
+        packed
+            .iter()
+            .map(|packed| {
+                let facts: Option<PodFacts> = packed.thaw();
+                // To go on without it would be to overlook a pod that writes.
+                facts.expect("what was packed here can be unpacked")
+            })
             .filter(|facts| facts.uid.is_some())
+            .map(Arc::new)
             .collect()
     }
 
@@ -129,7 +109,7 @@ impl PodIndex {
         now: Timestamp,
     ) -> Result<(), ClaimsMoved> {
         let (namespace_name, name) = names(pod);
-        let fresh = entry(pod, Some(now));
+        let fresh = self.entry(pod, Some(now));
         let owner = fresh.owner.clone().ok_or(ClaimsMoved)?;
         let mut namespaces = lock(&self.namespaces);
         let namespace = namespaces.entry(namespace_name).or_default();
@@ -140,7 +120,7 @@ impl PodIndex {
         if !same {
             return Err(ClaimsMoved);
         }
-        namespace.put(name, fresh);
+        namespace.put(&name, fresh);
         Ok(())
     }
 
@@ -150,8 +130,8 @@ impl PodIndex {
         let mut namespaces = lock(&self.namespaces);
         let namespace = namespaces.entry(namespace).or_default();
         let seen = |entry: &Entry| entry.unseen_since.is_none();
-        if !namespace.pods.get(&name).is_some_and(seen) {
-            namespace.put(name, entry(pod, Some(now)));
+        if !namespace.pods.get(name.as_str()).is_some_and(seen) {
+            namespace.put(&name, self.entry(pod, Some(now)));
         }
     }
 
@@ -179,12 +159,39 @@ impl PodIndex {
         self.len() == 0
     }
 
+    fn entry(&self, pod: &Pod, unseen_since: Option<Timestamp>) -> Entry {
+        let owner = owner(pod);
+        let facts = owner
+            .as_ref()
+            .and_then(|owner| PodFacts::of(pod, &owner.vm));
+        // Of somebody else's pod Kubernetes itself takes the phase for the end.
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        let ended = facts
+            .as_ref()
+            .map_or(matches!(phase, Some("Succeeded" | "Failed")), |facts| {
+                facts.termination().is_some()
+            });
+        Entry {
+            claims: if ended {
+                vec![]
+            } else {
+                claims(pod, owner.is_some())
+            },
+            owner,
+            facts: facts.map(|facts| self.packer.freeze(&facts)),
+            unseen_since,
+        }
+    }
+
     fn put(&self, pod: &Pod) {
         let (namespace, name) = names(pod);
-        let entry = entry(pod, None);
+        let entry = self.entry(pod, None);
         if entry.matters() {
             let mut namespaces = lock(&self.namespaces);
-            namespaces.entry(namespace).or_default().put(name, entry);
+            namespaces.entry(namespace).or_default().put(&name, entry);
         } else {
             // An ended pod that used a claim matters no more.
             self.remove(&namespace, &name);
@@ -204,7 +211,7 @@ impl PodIndex {
     fn relist(&self, listed: Vec<(String, String, Entry)>) {
         let mut fresh: HashMap<String, Namespace> = HashMap::new();
         for (namespace, name, entry) in listed {
-            fresh.entry(namespace).or_default().put(name, entry);
+            fresh.entry(namespace).or_default().put(&name, entry);
         }
         // Swapped under the lock: a reader must never find the index empty.
         let mut namespaces = lock(&self.namespaces);
@@ -214,7 +221,7 @@ impl PodIndex {
             for (pod, entry) in unseen.filter(|(_, entry)| entry.unseen_since.is_some()) {
                 let namespace = fresh.entry(name.clone()).or_default();
                 if !namespace.pods.contains_key(&pod) {
-                    namespace.put(pod, entry);
+                    namespace.put(&pod, entry);
                 }
             }
         }
@@ -228,81 +235,6 @@ impl PodIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pods that use the VM's claims changed while its pod was planned")]
 pub struct ClaimsMoved;
-
-impl Entry {
-    /// Whether the pod is a VM's or uses a claim; most pods do neither.
-    fn matters(&self) -> bool {
-        self.owner.is_some() || !self.claims.is_empty()
-    }
-
-    /// Whether it is one of the VM's own pods, by owner and by name.
-    fn is_of(&self, vm: &Owner) -> bool {
-        self.owner.as_ref() == Some(vm) && self.facts.is_some()
-    }
-
-    fn counts(&self, now: Timestamp) -> bool {
-        self.unseen_since
-            .is_none_or(|since| now.duration_since(since) < UNSEEN)
-    }
-}
-
-impl Namespace {
-    fn put(&mut self, name: String, entry: Entry) {
-        self.remove(&name);
-        if let Some(owner) = &entry.owner {
-            let names = self.by_owner.entry(owner.clone()).or_default();
-            names.insert(&name);
-        }
-        for use_ in &entry.claims {
-            let names = self.by_claim.entry(use_.claim.clone()).or_default();
-            names.insert(&name);
-        }
-        self.pods.insert(name, entry);
-    }
-
-    fn remove(&mut self, name: &str) {
-        let Some(entry) = self.pods.remove(name) else {
-            return;
-        };
-        if let Some(owner) = &entry.owner
-            && let Some(names) = self.by_owner.get_mut(owner)
-        {
-            names.remove(name);
-            if names.is_empty() {
-                self.by_owner.remove(owner);
-            }
-        }
-        for use_ in &entry.claims {
-            if let Some(names) = self.by_claim.get_mut(&use_.claim) {
-                names.remove(name);
-                if names.is_empty() {
-                    self.by_claim.remove(&use_.claim);
-                }
-            }
-        }
-    }
-
-    fn holders(&self, claim: &str, vm: &Owner, now: Timestamp) -> Vec<Holder> {
-        let names = self.by_claim.get(claim).into_iter().flat_map(Few::iter);
-        let entries = names.filter_map(|name| Some((name, self.pods.get(name)?)));
-        entries
-            .filter(|(_, entry)| entry.counts(now) && !entry.is_of(vm))
-            .flat_map(|(name, entry)| {
-                let uses = entry.claims.iter().filter(|use_| use_.claim == claim);
-                uses.map(move |use_| Holder {
-                    pod: name.to_owned(),
-                    vm: entry
-                        .owner
-                        .as_ref()
-                        .filter(|owner| owner.vm != vm.vm)
-                        .map(|owner| owner.vm.clone()),
-                    read_only: use_.read_only,
-                    shareable: use_.shareable,
-                })
-            })
-            .collect()
-    }
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is made whole under the lock, so a panic elsewhere leaves
@@ -336,33 +268,6 @@ pub fn owner(pod: &Pod) -> Option<Owner> {
         vm: reference.name.clone(),
         uid: reference.uid.clone(),
     })
-}
-
-fn entry(pod: &Pod, unseen_since: Option<Timestamp>) -> Entry {
-    let owner = owner(pod);
-    let facts = owner
-        .as_ref()
-        .and_then(|owner| PodFacts::of(pod, &owner.vm));
-    // Of somebody else's pod Kubernetes itself takes the phase for the end.
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    let ended = facts
-        .as_ref()
-        .map_or(matches!(phase, Some("Succeeded" | "Failed")), |facts| {
-            facts.termination().is_some()
-        });
-    Entry {
-        claims: if ended {
-            vec![]
-        } else {
-            claims(pod, owner.is_some())
-        },
-        owner,
-        facts: facts.map(Arc::new),
-        unseen_since,
-    }
 }
 
 #[cfg(test)]

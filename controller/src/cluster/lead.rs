@@ -31,6 +31,8 @@ use super::unreadable::Guarded;
 const PAGE: u32 = 100;
 /// How many VMs are looked at side by side.
 const CONCURRENCY: u16 = 16;
+/// How often memory that nothing uses goes back to the system.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 /// How long the last looks may take after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -51,7 +53,10 @@ pub(super) async fn lead(
         ctx.vms.ready().await;
         ctx.ready().await;
         readiness.send_replace(Readiness::Leading);
-        std::future::pending::<()>().await;
+        loop {
+            coracle_heap::give_back();
+            tokio::time::sleep(GIVE_BACK).await;
+        }
     };
     let mut looks = std::pin::pin!(looks);
     let looking = async {

@@ -132,7 +132,7 @@ async fn send(ctx: &Context, vm: &ObjectReference, note: Note) {
         action: note.action.to_owned(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, vm).await {
+    if let Err(error) = ctx.events.publish(&event, vm).await {
         // The namespace is going away, or the API server is: the status
         // says the same, and the next look at the VM meets the cause.
         debug!(%error, "an event was not published");

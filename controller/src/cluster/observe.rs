@@ -25,7 +25,8 @@ pub fn observe(ctx: &Context, vm: Arc<VirtualMachine>, now: Timestamp) -> Observ
     let owner = owner_of(&vm);
     let claims = claim_names(&vm);
     // Told before it is read: what changes from here on brings the VM back.
-    ctx.users.set(&namespace, &owner.vm, claims.clone());
+    let names = claims.iter().map(String::as_str);
+    ctx.users.set(&namespace, &owner.vm, names);
     let mut observed = Observed::default();
     for claim in claims {
         let holders = ctx.pods.holders(&namespace, &claim, &owner, now);

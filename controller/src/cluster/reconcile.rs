@@ -133,12 +133,9 @@ fn wait_for_claims(ctx: &Context, seen: &Observation, decision: &Decision) {
         ),
         _ => false,
     };
-    let claims = if held {
-        seen.observed.holders.keys().cloned().collect()
-    } else {
-        vec![]
-    };
+    let claims = seen.observed.holders.keys().filter(|_| held);
     let namespace = seen.vm.namespace().unwrap_or_default();
+    let claims = claims.map(String::as_str);
     ctx.waiting.set(&namespace, &seen.vm.name_any(), claims);
 }
 

@@ -4,12 +4,13 @@ use coracle_api::names::{ANNOTATION_APPLIED, IMPORT_CONTAINER};
 use coracle_api::vm::{ConditionReason, Termination};
 use coracle_block::claim::volume_name;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
+use serde::{Deserialize, Serialize};
 
 use super::{of_vm, termination, word};
 use crate::applied::Applied;
 
 /// A disk that the pod fills.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Import {
     /// The disk.
     pub disk: String,
@@ -22,7 +23,7 @@ pub struct Import {
 }
 
 /// How far a disk is filled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ImportState {
     /// The importer does not run: why, in the kubelet's words.
     Waiting {

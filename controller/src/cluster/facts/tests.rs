@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cluster::packed::Packer;
 use crate::cluster::testing::pod;
 
 /// The facts of pod `web-3` with this status.
@@ -10,7 +11,14 @@ fn facts(status: &Value) -> PodFacts {
         "spec": {"containers": [{"name": "vm"}], "nodeName": "node1"},
         "status": status
     });
-    PodFacts::of(&pod(object), "web").expect("a pod of the VM")
+    kept(PodFacts::of(&pod(object), "web").expect("a pod of the VM"))
+}
+
+/// The facts as the index keeps them, which must be as they were.
+fn kept(facts: PodFacts) -> PodFacts {
+    let thawed = Packer::default().freeze(&facts).thaw();
+    assert_eq!(thawed.as_ref(), Some(&facts));
+    facts
 }
 
 fn vm_container(state: &Value) -> Value {
@@ -193,7 +201,7 @@ fn importing(phase: &str, importer: &Value, change: &Value) -> PodFacts {
         let (parent, key) = pointer.rsplit_once('/').expect("has a parent");
         object.pointer_mut(parent).expect("there")[key] = value.clone();
     }
-    PodFacts::of(&pod(object), "web").expect("a pod of the VM")
+    kept(PodFacts::of(&pod(object), "web").expect("a pod of the VM"))
 }
 
 #[test]

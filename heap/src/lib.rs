@@ -1,6 +1,7 @@
 //! Memory that nothing uses any more goes back to the system. A look at a node
-//! with thousands of devices makes megabytes of garbage, and the C library
-//! keeps what was freed: in one heap for each thread, and for ever.
+//! with thousands of devices, or at a cluster with thousands of VMs, makes
+//! megabytes of garbage, and the C library keeps what was freed: in one heap
+//! for each thread, and for ever.
 
 /// Has one heap for all threads. For a program, before it starts threads.
 #[expect(unsafe_code, reason = "the C library's settings")]
@@ -15,7 +16,7 @@ pub fn one_heap() {
 
 /// Gives back what is free.
 #[expect(unsafe_code, reason = "the C library's allocator")]
-pub(crate) fn give_back() {
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches free memory alone, under the allocator's lock.
     unsafe {
