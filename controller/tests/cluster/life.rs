@@ -2,7 +2,7 @@
 
 use coracle_api::names::{ANNOTATION_DESIRED, ANNOTATION_RESTART, LABEL_VM};
 use coracle_api::report::TerminationReason;
-use coracle_api::vm::{ConditionType, Phase};
+use coracle_api::vm::{ConditionType, Phase, VirtualMachineStatus};
 use coracle_controller::cluster::status::condition;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
@@ -179,6 +179,15 @@ async fn the_wanted_state_reaches_the_pod_and_the_phase() {
         desired(pod) == Some("Running")
     })
     .await;
+    // The guest knows nothing of it yet.
+    let told = |status: &VirtualMachineStatus| {
+        let ready = condition(status, ConditionType::Ready);
+        ready.is_some_and(|ready| ready.message.contains("goes on once its node"))
+    };
+    let status = f.until("web", "that it is to go on", told).await;
+    assert_eq!(status.phase, Some(Phase::Paused));
+    node.go_on("web-1").await;
+    f.until_phase("web", Phase::Running).await;
 }
 
 #[tokio::test]

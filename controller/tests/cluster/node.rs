@@ -32,15 +32,20 @@ impl Node {
         self.bind(pod).await;
         let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
         self.write(pod, "Pending", &waiting, false).await;
-        let running = json!({"running": {"startedAt": THEN}});
-        self.write(pod, "Running", &running, false).await;
-        self.write(pod, "Running", &running, true).await;
+        self.stand_still(pod).await;
+        self.go_on(pod).await;
     }
 
     /// Says that the guest of a running container does not run.
     pub(crate) async fn stand_still(&self, pod: &str) {
         let running = json!({"running": {"startedAt": THEN}});
         self.write(pod, "Running", &running, false).await;
+    }
+
+    /// Says that it runs again.
+    pub(crate) async fn go_on(&self, pod: &str) {
+        let running = json!({"running": {"startedAt": THEN}});
+        self.write(pod, "Running", &running, true).await;
     }
 
     /// Ends a pod's container.

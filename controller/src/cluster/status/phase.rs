@@ -26,19 +26,29 @@ pub(super) fn phase(sources: &Sources<'_>) -> Phase {
 
 fn of_pod(sources: &Sources<'_>, pod: &PodFacts) -> Phase {
     let old = sources.old();
-    let ran = old.incarnation == Some(pod.incarnation)
-        && matches!(old.phase, Some(Phase::Running | Phase::Paused));
+    let before = old
+        .phase
+        .filter(|_| old.incarnation == Some(pod.incarnation));
     match &pod.container {
         _ if pod.node.is_none() => Phase::Scheduling,
         Container::Running { ready: Some(_), .. } => Phase::Running,
-        Container::Running { ready: None, .. } if pod.carried.desired == "Paused" => Phase::Paused,
-        // The guest ran, and is stopped by a disk's error, say: the condition
-        // Ready tells it, the phase stays.
-        Container::Running { ready: None, .. } if ran => Phase::Running,
-        Container::Running { ready: None, .. }
-        | Container::Unknown
-        | Container::Waiting { .. }
-        | Container::Terminated => Phase::Starting,
+        Container::Running { ready: None, .. } => standing_still(pod, before),
+        Container::Unknown | Container::Waiting { .. } | Container::Terminated => Phase::Starting,
+    }
+}
+
+/// The phase while the shim says that the guest's virtual CPUs stand still.
+/// What is wanted of a guest reaches it seconds after its pod: only the shim's
+/// word makes a guest that ran `Paused`, and one that was paused `Running`.
+fn standing_still(pod: &PodFacts, before: Option<Phase>) -> Phase {
+    if pod.carried.desired == "Paused" {
+        return Phase::Paused;
+    }
+    match before {
+        // One that ran is stopped by a disk's error, say: the condition Ready
+        // tells it.
+        Some(phase @ (Phase::Running | Phase::Paused)) => phase,
+        Some(_) | None => Phase::Starting,
     }
 }
 

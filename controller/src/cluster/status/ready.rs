@@ -40,9 +40,17 @@ fn live(pod: &PodFacts, phase: Phase, spec: &VirtualMachineSpec) -> Says {
     }
     match (phase, &pod.container) {
         (Phase::Running, Container::Running { ready: Some(_), .. }) => Says::yes("the guest runs"),
-        (Phase::Paused, _) => Says::no(
+        (Phase::Paused, _) if pod.carried.desired == "Paused" => Says::no(
             ConditionReason::Paused,
             "the guest is paused, as the annotation coracle.dev/desired asks",
+        ),
+        (Phase::Paused, _) => Says::no(
+            ConditionReason::Paused,
+            format!(
+                "the guest is paused, and goes on once its node has shown it the annotation \
+                 coracle.dev/desired; if this lasts, kubectl exec {name} -- coracle-shim state \
+                 says why"
+            ),
         ),
         (Phase::Running, _) => Says::no(
             ConditionReason::GuestNotRunning,

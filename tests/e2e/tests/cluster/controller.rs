@@ -171,11 +171,25 @@ async fn the_vms_annotation_pauses_and_resumes_the_guest() -> anyhow::Result<()>
         return Ok(());
     };
     let vm = Machine::apply(&cluster, &namespace, &vm_object("web", json!({}))).await?;
-    vm.runs(1).await?.says("guest ready").await?;
-    vm.annotate(ANNOTATION_DESIRED, "Paused").await?;
-    vm.phase_is(Phase::Paused).await?;
-    vm.annotate(ANNOTATION_DESIRED, "Running").await?;
-    vm.runs(1).await?;
+    let pod = vm.runs(1).await?;
+    pod.says("guest ready").await?;
+    // The phase changes with the guest and not before.
+    for (phase, state) in [(Phase::Paused, "paused"), (Phase::Running, "running")] {
+        vm.annotate(ANNOTATION_DESIRED, &format!("{phase:?}"))
+            .await?;
+        vm.phase_is(phase).await?;
+        let shim = [
+            "exec",
+            "-n",
+            &namespace.name,
+            &pod.name,
+            "--",
+            "coracle-shim",
+            "state",
+        ];
+        let says = cluster.kubectl.run(&shim).await?;
+        assert!(says.contains(&format!("\"{state}\"")), "{phase:?}: {says}");
+    }
     Ok(())
 }
 
