@@ -141,7 +141,8 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
         R::Paused => "let it go on with: kubectl coracle resume NAME",
         R::GuestNotRunning => {
             "a disk error or an internal error stopped the guest: mend its cause (kubectl coracle \
-             logs NAME), then kubectl exec POD -- coracle-shim resume"
+             logs NAME); after a disk error it goes on by itself, and kubectl exec POD -- \
+             coracle-shim resume tries at once"
         }
         R::Stopping => {
             "wait; if it lasts, see whether the pod's node is alive: a node that is known to be \
@@ -152,7 +153,6 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
              node.kubernetes.io/out-of-service, and the VM starts elsewhere"
         }
         R::Halted => "start it with: kubectl coracle start NAME",
-        R::Ended => "start it again with: kubectl coracle start NAME",
         R::Unschedulable => {
             "ask for less in spec.cpus and spec.memory, loosen nodeSelector, affinity or \
              tolerations, or add a node"

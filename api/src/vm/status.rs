@@ -164,8 +164,6 @@ pub enum ConditionReason {
     Stopping,
     /// The run policy is `Halted`.
     Halted,
-    /// The VM ran, ended, and its run policy starts it no more.
-    Ended,
     /// There is no pod.
     NoPod,
     /// No node has room for the pod.

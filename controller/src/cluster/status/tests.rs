@@ -1,11 +1,13 @@
-use coracle_api::vm::{ConditionType, VirtualMachine};
+use coracle_api::vm::{ConditionType, RunPolicy, VirtualMachine};
 use serde_json::json;
 
 use super::*;
 use crate::applied::Applied;
 use crate::cluster::decide::decide;
-use crate::cluster::facts::{Import, ImportState, PodFacts};
+use crate::cluster::facts::{Import, ImportState, Life, PodFacts, word};
 use crate::cluster::testing::{at, over, running, seen, settings, vm};
+
+mod reasons;
 
 /// The status of a VM with these pods, when nothing goes wrong.
 fn made(vm: VirtualMachine, pods: Vec<PodFacts>) -> VirtualMachineStatus {
@@ -113,15 +115,30 @@ fn the_phase_of_a_pod() {
         };
         pod
     };
+    let asked = |desired: &str| {
+        let mut pod = running(1);
+        pod.carried.desired = desired.into();
+        pod
+    };
     let ran = json!({"status": {"incarnation": 1, "phase": "Running"}});
+    let was_paused = json!({"status": {"incarnation": 1, "phase": "Paused"}});
     let paused = json!({"metadata": {"annotations": {"coracle.dev/desired": "Paused"}}});
     let table = [
         (json!({}), scheduling(), Phase::Scheduling, "Scheduling"),
         (json!({}), starting(), Phase::Starting, "Starting"),
         (json!({}), still("Running"), Phase::Starting, "Starting"),
         (json!({}), running(1), Phase::Running, "AsExpected"),
-        (paused, still("Paused"), Phase::Paused, "Paused"),
+        (paused.clone(), still("Paused"), Phase::Paused, "Paused"),
         (ran, still("Running"), Phase::Running, "GuestNotRunning"),
+        // Before the node has shown the guest what is wanted of it, and after.
+        (paused, asked("Paused"), Phase::Running, "AsExpected"),
+        (
+            was_paused.clone(),
+            still("Running"),
+            Phase::Paused,
+            "Paused",
+        ),
+        (was_paused, running(1), Phase::Running, "AsExpected"),
         (
             json!({}),
             over(1, "InvalidMachine", Some(2)),
