@@ -4,7 +4,9 @@
 use std::time::Instant;
 
 use crate::bare::Bare;
-use crate::guest::{HELLO, Linux, Then};
+use coracle_benches::HELLO;
+
+use crate::guest::{Linux, Then};
 use crate::shim::{Pod, Setup, Shim};
 use crate::stats::{Pairs, Results};
 use crate::{line, process};

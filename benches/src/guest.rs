@@ -7,14 +7,8 @@ use coracle_api::machine::{Cpu, Disk, DiskSource, Firmware, MACHINE_VERSION, Mac
 use coracle_api::types::{
     Accelerator, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode,
 };
+use coracle_benches::{CMDLINE, STAY};
 
-/// What the guest's first process says.
-pub(crate) const HELLO: &str = "coracle-bench: userspace";
-/// Quiet, and without what only costs time under emulation.
-const CMDLINE: &str =
-    "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable mitigations=off nokaslr";
-/// Has the guest's first process stay instead of powering off.
-const STAY: &str = "coracle.bench=stay";
 /// Has it load its first disk as lines on its console say.
 const LOAD: &str = "coracle.bench=load";
 const MEMORY: u64 = 256 << 20;

@@ -20,7 +20,9 @@ use crate::bare::Bare;
 use crate::device::Loop;
 use crate::guest::{Linux, Then};
 use crate::shim::{Pod, Setup};
-use crate::stats::{Pairs, Results, median};
+use coracle_benches::median;
+
+use crate::stats::{Pairs, Results};
 use crate::{line, process};
 
 /// Size of a device.

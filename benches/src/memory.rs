@@ -10,7 +10,9 @@ use anyhow::Context;
 use coracle_api::names::RESOURCE_KVM;
 use coracle_kubelet::{Kubelet, Options};
 
-use crate::guest::{HELLO, Linux, Then};
+use coracle_benches::HELLO;
+
+use crate::guest::{Linux, Then};
 use crate::shim::{Pod, Setup};
 use crate::stats::Results;
 use crate::{line, process};

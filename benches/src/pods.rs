@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bare::Bare;
-use crate::guest::{HELLO, Linux, Then};
+use coracle_benches::{HELLO, median};
+
+use crate::guest::{Linux, Then};
 use crate::shim::{Pod, Setup};
-use crate::stats::{Pairs, Results, median};
+use crate::stats::{Pairs, Results};
 use crate::{line, process};
 
 /// No stage of ours may take longer.

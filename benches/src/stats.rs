@@ -1,5 +1,6 @@
 //! What was measured, and the few numbers that are made of it.
 
+use coracle_benches::median;
 use serde::Serialize;
 
 /// Everything that one run measured.
@@ -99,18 +100,6 @@ impl Pairs {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
 /// The value below which this part of the values lies.
 pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
@@ -135,10 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one_or_between_the_two() {
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
-        assert!(median(&[]).is_nan());
+    fn a_quantile_is_the_value_that_so_many_are_not_above() {
         let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
         assert!((quantile(&hundred, 0.99) - 99.0).abs() < 1e-9);
         assert!(quantile(&[], 0.99).is_nan());

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::stats::{Results, median, minimum};
+use coracle_benches::median;
+
+use crate::stats::{Results, minimum};
 
 pub(crate) fn print(results: &Results) -> io::Result<()> {
     let mut out = io::stdout().lock();
