@@ -49,7 +49,14 @@ async fn as_shipped_every_part_gets_ready_and_kvm_is_what_the_prober_found() -> 
             .rfind(|line| line.contains(&unhealthy) && !line.contains("reported yet"));
         Ok(line.map(str::to_owned))
     });
-    let reason = reason.await?;
+    let reason = match reason.await {
+        Ok(reason) => reason,
+        Err(error) => {
+            let plugin = installation.log("device-plugin").await?;
+            let prober = installation.log("prober").await?;
+            anyhow::bail!("{error}; the plugin says:\n{plugin}\nand the prober:\n{prober}");
+        }
+    };
     assert!(reason.contains("instructions per second"), "{reason}");
     installation.node.allocatable_is(0).await
 }
