@@ -7,6 +7,7 @@
 //! other than the one that was asked for.
 
 mod device;
+mod source;
 mod throttle;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::types::{
 };
 
 pub use device::Device;
+pub use source::{CloudInitData, DiskSource};
 pub use throttle::{Burst, Rate, Throttle};
 
 /// The version this crate writes and reads.
@@ -185,51 +187,6 @@ pub struct BlockSize {
     /// The unit the device writes at once; at least `logical`.
     #[cfg_attr(feature = "kube", schemars(range(min = 512, max = 32768)))]
     pub physical: u32,
-}
-
-/// Where a disk's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum DiskSource {
-    /// A block device.
-    Block {
-        /// Path of the device node in the pod.
-        path: String,
-    },
-    /// An image file in a mounted claim, raw format.
-    File {
-        /// Path of the file in the pod.
-        path: String,
-        /// When the file is not there, it is created sparse with this size.
-        /// A file that is there is never changed by this.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        create_bytes: Option<u64>,
-    },
-    /// An empty disk that ends with the pod.
-    Ephemeral {
-        /// Path of the file in the pod.
-        path: String,
-        /// Its size.
-        size_bytes: u64,
-    },
-    /// A cloud-init NoCloud seed (a FAT volume labelled `CIDATA`).
-    CloudInit {
-        /// The user-data.
-        user_data: CloudInitData,
-        /// The network-config.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        network_data: Option<CloudInitData>,
-    },
-}
-
-/// Data for cloud-init.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum CloudInitData {
-    /// The text itself.
-    Inline(String),
-    /// Path in the pod of the file that holds it.
-    Path(String),
 }
 
 /// A network card.

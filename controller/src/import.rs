@@ -157,6 +157,6 @@ fn path(source: &DiskSource) -> &str {
         DiskSource::Block { path }
         | DiskSource::File { path, .. }
         | DiskSource::Ephemeral { path, .. } => path,
-        DiskSource::CloudInit { .. } => "",
+        DiskSource::Image { .. } | DiskSource::CloudInit { .. } => "",
     }
 }

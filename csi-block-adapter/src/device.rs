@@ -17,6 +17,9 @@
 //! and no VM of its own holds the device; one that comes later is not kept out
 //! here, but by the claim side.
 //!
+//! An image in a container image is read-only as it is mounted; what is held
+//! like an image file is then its overlay.
+//!
 //! This module never writes to a disk. It creates an image file that is not
 //! there, and never changes one that is.
 
@@ -26,8 +29,10 @@ mod error;
 mod facts;
 mod file;
 mod holder;
+mod image;
 mod ioctl;
 mod node;
+mod overlay;
 mod patience;
 
 use std::{
@@ -52,6 +57,7 @@ pub use self::{
     error::{Access, DeviceError, NodeKind, Owner},
     facts::{DeviceFacts, Discard, Kind, ScsiFacts},
     holder::{Holder, holders},
+    image::{Format, ImageError, ImageFacts},
 };
 use crate::qemu;
 
@@ -87,6 +93,9 @@ impl OpenDisk {
     pub fn size_bytes(&self) -> io::Result<u64> {
         match self.facts.kind {
             Kind::Block { .. } => ioctl::size_bytes(&self.guard),
+            // The file that is held may be an overlay, and the image is
+            // nobody's to change.
+            Kind::File if self.facts.image.is_some() => Ok(self.facts.size_bytes),
             Kind::File => Ok(self.guard.metadata()?.len()),
         }
     }
@@ -150,6 +159,20 @@ pub fn open(disk: &Disk) -> Result<OpenDisk, DeviceError> {
         DiskSource::Block { path } => block::open(path, mode)?,
         DiskSource::File { path, create_bytes } => file::open(path, *create_bytes, mode)?,
         DiskSource::Ephemeral { path, size_bytes } => file::open(path, Some(*size_bytes), mode)?,
+        DiskSource::Image {
+            root,
+            path,
+            overlay,
+            size_bytes,
+        } => {
+            let wanted = image::Wanted {
+                root,
+                path: path.as_deref(),
+                overlay: overlay.as_deref(),
+                size_bytes: *size_bytes,
+            };
+            image::open(&wanted, mode)?
+        }
         DiskSource::CloudInit { .. } => {
             return Err(DeviceError::CloudInit {
                 disk: disk.name.clone(),

@@ -99,7 +99,7 @@ fn write(
             Box::new(Raw(&file))
         }
         Format::Qcow2(compress) => {
-            Box::new(qcow2::Writer::new(&file, size, compress).map_err(Failure::Write)?)
+            Box::new(qcow2::Image::new(&file, size, compress).map_err(Failure::Write)?)
         }
     };
     let mut bytes = vec![0; CLUSTER];

@@ -42,7 +42,7 @@ use serde::Serialize;
 
 use self::{
     buffer::CHUNK,
-    compress::{Compression, foreign_format},
+    compress::Compression,
     origin::{Origin, Pass},
     qcow2::{Header, MAGIC, stream::Walk},
     sink::Sink,
@@ -54,6 +54,7 @@ pub use self::{
     progress::{Progress, Snapshot},
     source::Source,
 };
+use crate::format::foreign_format;
 
 /// Bytes at a source's start that tell its format.
 const HEAD: usize = 4096;

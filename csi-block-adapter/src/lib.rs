@@ -16,8 +16,12 @@ pub mod claim;
 pub mod device;
 #[cfg(feature = "import")]
 pub mod export;
+#[cfg(feature = "device")]
+mod format;
 #[cfg(feature = "import")]
 pub mod import;
+#[cfg(feature = "device")]
+pub mod qcow2;
 #[cfg(feature = "device")]
 pub mod qemu;
 #[cfg(feature = "device")]

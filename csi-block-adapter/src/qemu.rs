@@ -3,13 +3,14 @@
 //!
 //! `-blockdev` names the protocol node itself (`host_device`, `file`), without
 //! a `raw` node on top: a raw node only adds an offset and a size, which no
-//! disk here has, and costs a layer per request. Formats are never probed:
-//! whatever a guest writes into its disk stays bytes.
+//! disk here has, and costs a layer per request. Formats are never probed by
+//! qemu: whatever a guest writes into its disk stays bytes.
 
 mod blockdev;
 mod check;
 mod decide;
 mod device;
+mod image;
 mod throttle;
 
 use std::num::NonZeroU32;
@@ -24,6 +25,7 @@ pub use self::{
     check::{Impossible, NotLun, check, check_lun},
     decide::{decisions, io_uring},
     device::{Device, DeviceDriver, OnError},
+    image::{Image, Qcow2},
     throttle::{Limits, Throttling},
 };
 use crate::{
@@ -61,8 +63,12 @@ pub struct Host {
 /// The options of a disk, in the order in which qemu needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// `-blockdev <blockdev.to_json()>`
+    /// `-blockdev <blockdev.to_json()>`: what is read and written, of a disk
+    /// in a container image the overlay, where there is one.
     pub blockdev: Blockdev,
+    /// `-blockdev` before and behind it, when the disk is in a container image
+    /// that is not simply read.
+    pub image: Option<Image>,
     /// `-object` and `-blockdev` on top, when the disk has limits.
     pub throttling: Option<Throttling>,
     /// `-device <device.to_argument()>`
@@ -93,8 +99,10 @@ pub fn places(disks: &[Disk]) -> Result<Vec<Place>, Impossible> {
 /// facts of the seed file that was made for it.
 #[must_use]
 pub fn options(disk: &Disk, place: Place, facts: &DeviceFacts, host: Host) -> DiskOptions {
+    let (blockdev, image) = image::nodes(disk, place, facts, host);
     DiskOptions {
-        blockdev: Blockdev::new(disk, place, facts, host),
+        blockdev,
+        image,
         throttling: disk
             .throttle
             .map(|throttle| Throttling::new(&throttle, disk, place)),
@@ -107,7 +115,14 @@ impl DiskOptions {
     /// device refers to is not among them.
     #[must_use]
     pub fn to_arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["-blockdev".to_owned(), self.blockdev.to_json()];
+        let (below, above) = self.image.as_ref().map(Image::to_json).unwrap_or_default();
+        let nodes = below
+            .into_iter()
+            .chain([self.blockdev.to_json()])
+            .chain(above);
+        let mut arguments: Vec<String> = nodes
+            .flat_map(|node| ["-blockdev".to_owned(), node])
+            .collect();
         if let Some(throttling) = &self.throttling {
             arguments.extend(["-object".to_owned(), throttling.group_json()]);
             arguments.extend(["-blockdev".to_owned(), throttling.filter_json()]);

@@ -83,12 +83,19 @@ impl Disks {
                 noted: 0,
                 guard,
             });
-        let held: Vec<Held> = held.collect();
-        let files = held
-            .iter()
-            .filter(|held| held.guard.facts.kind == Kind::File);
+        let mut held: Vec<Held> = held.collect();
+        for held in &mut held {
+            held.tell_of_lost_overlay();
+        }
+        // A container image's files have the size that they have.
+        let files = held.iter().filter(|held| {
+            let facts = &held.guard.facts;
+            facts.kind == Kind::File && facts.image.is_none()
+        });
         let files: Vec<&str> = files.map(|held| held.state.path.as_str()).collect();
-        let devices = held.len() > files.len();
+        let devices = held.iter();
+        let devices = devices.filter(|held| held.guard.facts.kind != Kind::File);
+        let devices = devices.count() > 0;
         let watch = Watch::new(&files, devices);
         Self {
             held,
@@ -224,6 +231,21 @@ impl Disks {
 }
 
 impl Held {
+    fn tell_of_lost_overlay(&mut self) {
+        let image = self.guard.facts.image.as_ref();
+        if image.is_some_and(|image| image.replaced) {
+            warn!(
+                disk = self.state.name,
+                "the disk's container image is another one than at the last start"
+            );
+            self.note(
+                "the container image is another one than at the last start in this pod: what the \
+                 guest had written over that one is gone"
+                    .to_owned(),
+            );
+        }
+    }
+
     fn judge(&mut self, index: usize, size: u64) -> Option<Command> {
         let name = &self.state.name;
         match self.known.see(size) {

@@ -136,6 +136,7 @@ fn learn(path: &str, node: &Node, file: &File) -> Result<DeviceFacts, DeviceErro
         read_only: ioctl::read_only(file).map_err(failed("read the read-only flag of"))?,
         disk_sequence: ioctl::disk_sequence(file),
         scsi: scsi(file, major, minor),
+        image: None,
     })
 }
 

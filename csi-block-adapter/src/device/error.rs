@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf};
 
 use coracle_api::report::TerminationReason;
 
-use super::holder::Holder;
+use super::{holder::Holder, image::ImageError};
 use crate::qemu::{Impossible, NotLun};
 
 /// What a disk is opened for.
@@ -225,6 +225,9 @@ pub enum DeviceError {
         /// What does not go together.
         source: Impossible,
     },
+    /// The disk's container image has no disk that can be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A system call failed for another reason.
     #[error("failed to {doing} {path}")]
     Io {
@@ -259,6 +262,7 @@ impl DeviceError {
             Self::ReadOnly { .. } => TerminationReason::DiskReadOnly,
             Self::DirectIo { .. } | Self::Impossible { .. } => TerminationReason::InvalidMachine,
             Self::CloudInit { .. } => TerminationReason::HostFailed,
+            Self::Image(error) => error.reason(),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => TerminationReason::DiskNotFound,
                 io::ErrorKind::PermissionDenied => TerminationReason::DiskPermission,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::image::ImageFacts;
+
 /// What was found at a disk's path: all that decides qemu's options beside the
 /// machine description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +31,9 @@ pub struct DeviceFacts {
     pub disk_sequence: Option<u64>,
     /// What the SCSI layer says of a block device.
     pub scsi: ScsiFacts,
+    /// What is known of it when it is an image in a container image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageFacts>,
 }
 
 /// What the SCSI layer says of a block device.
@@ -55,7 +60,7 @@ pub enum Kind {
         /// Minor number.
         minor: u64,
     },
-    /// A raw image file.
+    /// An image file: a raw one, or one in a container image.
     File,
 }
 

@@ -31,7 +31,7 @@ use super::{
 };
 
 /// The unit of addressing that every bus can show for a file.
-const SECTOR: u32 = 512;
+pub(super) const SECTOR: u32 = 512;
 /// The byte that is locked for as long as a VM has the file.
 const GUARD_BYTE: i64 = 300;
 /// All bytes that qemu may lock.
@@ -81,10 +81,7 @@ fn open_node(
     create_bytes: Option<u64>,
     mode: Mode,
 ) -> Result<(File, DeviceFacts), DeviceError> {
-    let file = open_raw(path, mode.access)
-        .map_err(|error| node::refused(path, node, mode.access, error))?;
-    node::verify(path, node, &file)?;
-    lock(path, &file, mode)?;
+    let file = hold_node(path, node, mode)?;
     if let Some(bytes) = create_bytes {
         give_size(path, &file, bytes)?;
     }
@@ -93,6 +90,27 @@ fn open_node(
         probe_direct(path, &file)?;
     }
     Ok((file, facts))
+}
+
+/// Opens a file of any format, and keeps it, without a look at what is in it.
+pub(super) fn hold(path: &str, mode: Mode) -> Result<File, DeviceError> {
+    let node = node::look(path)?.ok_or_else(|| DeviceError::NoFile { path: path.into() })?;
+    if node.kind != NodeKind::Regular {
+        return Err(node::wrong_kind(path, "an image file", node.kind));
+    }
+    let file = hold_node(path, &node, mode)?;
+    if mode.direct {
+        probe_direct(path, &file)?;
+    }
+    Ok(file)
+}
+
+fn hold_node(path: &str, node: &Node, mode: Mode) -> Result<File, DeviceError> {
+    let file = open_raw(path, mode.access)
+        .map_err(|error| node::refused(path, node, mode.access, error))?;
+    node::verify(path, node, &file)?;
+    lock(path, &file, mode)?;
+    Ok(file)
 }
 
 fn open_raw(path: &str, access: Access) -> io::Result<File> {
@@ -181,7 +199,13 @@ fn learn(path: &str, file: &File) -> Result<DeviceFacts, DeviceError> {
     let flags = fstatvfs(file)
         .map_err(|errno| failed(errno.into()))?
         .flags();
-    Ok(DeviceFacts {
+    let read_only = flags.contains(FsFlags::ST_RDONLY);
+    Ok(facts(path, size_bytes, read_only))
+}
+
+/// What there is to know of a file's disk beside its size.
+pub(super) fn facts(path: &str, size_bytes: u64, read_only: bool) -> DeviceFacts {
+    DeviceFacts {
         path: path.into(),
         kind: Kind::File,
         size_bytes,
@@ -189,10 +213,11 @@ fn learn(path: &str, file: &File) -> Result<DeviceFacts, DeviceError> {
         physical_block_size: SECTOR,
         rotational: None,
         discard: Discard::Unknown,
-        read_only: flags.contains(FsFlags::ST_RDONLY),
+        read_only,
         disk_sequence: None,
         scsi: ScsiFacts::default(),
-    })
+        image: None,
+    }
 }
 
 /// Who has the image open, without keeping anybody out.

@@ -104,35 +104,58 @@ pub enum OnOff {
     Off,
 }
 
+impl Cache {
+    pub(super) fn of(disk: &Disk) -> Self {
+        Self {
+            direct: disk.cache == CacheMode::None,
+            no_flush: false,
+        }
+    }
+}
+
+impl Discard {
+    pub(super) fn of(disk: &Disk) -> Self {
+        match disk.discard {
+            DiscardMode::Unmap => Self::Unmap,
+            DiscardMode::Ignore => Self::Ignore,
+        }
+    }
+}
+
+impl DetectZeroes {
+    pub(super) fn of(disk: &Disk) -> Self {
+        match disk.detect_zeroes {
+            Zeroes::Ignore => Self::Off,
+            Zeroes::WriteZeroes => Self::On,
+            Zeroes::Unmap => Self::Unmap,
+        }
+    }
+}
+
+/// Name of the topmost node that opens a disk: the guest's device refers to
+/// it, or the filter with the disk's limits.
+pub(super) fn top_name(disk: &Disk, place: Place) -> String {
+    if disk.throttle.is_some() {
+        throttle::lower_name(place)
+    } else {
+        node_name(place.index)
+    }
+}
+
 impl Blockdev {
     pub(super) fn new(disk: &Disk, place: Place, facts: &DeviceFacts, host: Host) -> Self {
-        let direct = disk.cache == CacheMode::None;
         let (driver, locking) = match facts.kind {
             Kind::Block { .. } => (Driver::HostDevice, None),
             Kind::File => (Driver::File, Some(OnOff::On)),
         };
         Self {
             driver,
-            node_name: if disk.throttle.is_some() {
-                throttle::lower_name(place)
-            } else {
-                node_name(place.index)
-            },
+            node_name: top_name(disk, place),
             filename: facts.path.clone(),
-            cache: Cache {
-                direct,
-                no_flush: false,
-            },
+            cache: Cache::of(disk),
             aio: decide::aio(disk, facts, host).0,
-            discard: match disk.discard {
-                DiscardMode::Unmap => Discard::Unmap,
-                DiscardMode::Ignore => Discard::Ignore,
-            },
-            detect_zeroes: match disk.detect_zeroes {
-                Zeroes::Ignore => DetectZeroes::Off,
-                Zeroes::WriteZeroes => DetectZeroes::On,
-                Zeroes::Unmap => DetectZeroes::Unmap,
-            },
+            discard: Discard::of(disk),
+            detect_zeroes: DetectZeroes::of(disk),
             read_only: disk.read_only,
             auto_read_only: false,
             locking,

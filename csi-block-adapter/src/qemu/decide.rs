@@ -9,7 +9,10 @@ use coracle_api::{
 };
 
 use super::{Aio, DeviceDiscard, DeviceFacts, Host, Kind, MAX_QUEUES, block_sizes, queues};
-use crate::uring::NoIoUring;
+use crate::{
+    device::{Format, ImageFacts},
+    uring::NoIoUring,
+};
 
 /// What was decided for a disk, and why.
 #[must_use]
@@ -28,6 +31,12 @@ pub fn decisions(disk: &Disk, facts: &DeviceFacts, host: Host) -> Vec<Decision> 
         decision("blockSize", block_size(disk, facts)),
         decision("errorPolicy", error_policy(disk)),
     ];
+    decided.extend(
+        facts
+            .image
+            .as_ref()
+            .map(|about| decision("image", image(about))),
+    );
     if disk.bus == DiskBus::Virtio {
         decided.push(decision("queues", queue_count(disk, host)));
         decided.push(decision("iothread", iothread(disk)));
@@ -81,6 +90,20 @@ fn aio_name(aio: Aio) -> &'static str {
         Aio::Threads => "threads",
         Aio::Native => "native",
         Aio::IoUring => "io_uring",
+    }
+}
+
+fn image(about: &ImageFacts) -> (String, String) {
+    let format = match about.format {
+        Format::Raw => "raw",
+        Format::Qcow2 => "qcow2",
+    };
+    match &about.overlay {
+        None => (format.into(), "read as it is, by its first bytes".into()),
+        Some(path) => (
+            format!("{format} under an overlay"),
+            format!("what the guest writes is in {path}, which ends with the pod"),
+        ),
     }
 }
 

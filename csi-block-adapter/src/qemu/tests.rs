@@ -10,6 +10,7 @@ use coracle_api::{
 use proptest::{option, prelude::*, sample::select};
 
 mod any;
+mod images;
 mod rules;
 
 use super::*;
@@ -72,6 +73,7 @@ fn block_disk() -> (Disk, DeviceFacts) {
         read_only: false,
         disk_sequence: Some(7),
         scsi: ScsiFacts::default(),
+        image: None,
     };
     (disk(DiskSource::Block { path: path.into() }), facts)
 }
@@ -88,6 +90,7 @@ fn file_facts(path: &str) -> DeviceFacts {
         read_only: false,
         disk_sequence: None,
         scsi: ScsiFacts::default(),
+        image: None,
     }
 }
 
@@ -125,6 +128,7 @@ fn source_name(source: &DiskSource) -> &'static str {
         DiskSource::Block { .. } => "Block",
         DiskSource::File { .. } => "File",
         DiskSource::Ephemeral { .. } => "Ephemeral",
+        DiskSource::Image { .. } => "Image",
         DiskSource::CloudInit { .. } => "CloudInit",
     }
 }
@@ -343,7 +347,8 @@ proptest! {
         vcpus in any::<u32>(),
     ) {
         let place = Place { index, sata_port: index % SATA_PORTS };
-        let DiskOptions { blockdev, throttling, device } = options(&disk, place, &facts, Host { vcpus, io_uring });
+        let DiskOptions { blockdev, image, throttling, device } = options(&disk, place, &facts, Host { vcpus, io_uring });
+        prop_assert_eq!(image, None);
 
         prop_assert!(blockdev.aio != Aio::Native || blockdev.cache.direct);
         prop_assert!(!blockdev.cache.no_flush && !blockdev.auto_read_only);

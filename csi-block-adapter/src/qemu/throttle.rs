@@ -3,10 +3,7 @@
 
 use std::num::NonZeroU64;
 
-use coracle_api::{
-    machine::{Burst, Disk, Rate, Throttle},
-    types::{CacheMode, DiscardMode},
-};
+use coracle_api::machine::{Burst, Disk, Rate, Throttle};
 use serde::Serialize;
 
 use super::{
@@ -96,14 +93,8 @@ impl Throttling {
                 node_name: node_name(place.index),
                 throttle_group: id,
                 file: lower_name(place),
-                cache: Cache {
-                    direct: disk.cache == CacheMode::None,
-                    no_flush: false,
-                },
-                discard: match disk.discard {
-                    DiscardMode::Unmap => Discard::Unmap,
-                    DiscardMode::Ignore => Discard::Ignore,
-                },
+                cache: Cache::of(disk),
+                discard: Discard::of(disk),
                 read_only: disk.read_only,
                 auto_read_only: false,
             },

@@ -7,6 +7,8 @@ mod errors;
 #[cfg(test)]
 mod exclusive;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod permission;

@@ -23,8 +23,9 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const QEMU: &str = "qemu-system-x86_64";
-const BUSES: [DiskBus; 4] = [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata, DiskBus::Usb];
-const CACHES: [CacheMode; 3] = [
+pub(crate) const BUSES: [DiskBus; 4] =
+    [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata, DiskBus::Usb];
+pub(crate) const CACHES: [CacheMode; 3] = [
     CacheMode::None,
     CacheMode::Writeback,
     CacheMode::Writethrough,
@@ -32,14 +33,14 @@ const CACHES: [CacheMode; 3] = [
 
 /// A qemu with one disk and its CPUs stopped, spoken to over its standard
 /// input and output.
-struct Qemu {
+pub(crate) struct Qemu {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Qemu {
-    fn start(options: &DiskOptions) -> Result<Self, String> {
+    pub(crate) fn start(options: &DiskOptions) -> Result<Self, String> {
         let mut child = spawn(
             Command::new(QEMU)
                 .args(["-nodefaults", "-no-user-config", "-display", "none", "-S"])
@@ -71,7 +72,22 @@ impl Qemu {
 
     /// The answer to a command; `None` when qemu has ended.
     fn execute(&mut self, command: &str) -> Option<Value> {
-        writeln!(self.stdin, "{}", json!({ "execute": command })).ok()?;
+        self.answer(&json!({ "execute": command }))
+    }
+
+    /// Has a virtio disk read or write, with a command of qemu-io; a pattern that
+    /// is not there ends the test.
+    pub(crate) fn io(&mut self, command: &str) {
+        let device = "/machine/peripheral/disk0/virtio-backend";
+        let line = format!("qemu-io -d {device} \"{command}\"");
+        let arguments = json!({ "command-line": line });
+        let said =
+            self.answer(&json!({ "execute": "human-monitor-command", "arguments": arguments }));
+        assert_eq!(said, Some("".into()), "{command}");
+    }
+
+    fn answer(&mut self, command: &Value) -> Option<Value> {
+        writeln!(self.stdin, "{command}").ok()?;
         let mut line = String::new();
         loop {
             line.clear();
@@ -97,7 +113,7 @@ impl Qemu {
     }
 
     /// Waits for the end, and returns what it had to say.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         // It may have ended by itself.
         let _ended = self.execute("quit");
         let mut said = String::new();
@@ -116,11 +132,11 @@ impl Drop for Qemu {
     }
 }
 
-fn has_qemu() -> bool {
+pub(crate) fn has_qemu() -> bool {
     has(QEMU)
 }
 
-fn options_for(disk: &Disk) -> (device::OpenDisk, DiskOptions) {
+pub(crate) fn options_for(disk: &Disk) -> (device::OpenDisk, DiskOptions) {
     let open = device::open(disk).unwrap_or_else(|error| panic!("{disk:?}: {error}"));
     let options = options(
         disk,
@@ -138,7 +154,7 @@ fn options_for(disk: &Disk) -> (device::OpenDisk, DiskOptions) {
 }
 
 /// Starts qemu with a disk while its guard is held, looks, and ends it.
-fn accepts(disk: &Disk) {
+pub(crate) fn accepts(disk: &Disk) {
     let (guard, options) = options_for(disk);
     let mut qemu = Qemu::start(&options).unwrap_or_else(|error| panic!("{options:#?}: {error}"));
     let node = qemu.inserted();

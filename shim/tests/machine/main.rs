@@ -7,6 +7,7 @@ mod collect;
 mod devices;
 mod disks;
 mod faults;
+mod images;
 mod life;
 mod outages;
 mod races;

@@ -1,6 +1,6 @@
 //! Entries of the L1 and L2 tables. Pure.
 
-use super::header::{Header, Qcow2Error};
+use super::{Header, Qcow2Error};
 
 /// The place in an entry: bits 9 to 55.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;

@@ -29,6 +29,7 @@ prop_compose! {
             physical_block_size: physical,
             disk_sequence: None,
             scsi: ScsiFacts::default(),
+            image: None,
         }
     }
 }

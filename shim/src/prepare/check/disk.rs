@@ -62,16 +62,26 @@ pub(super) fn check(disk: &Disk) -> Vec<DiskProblem> {
             .err()
             .map(DiskProblem::Combination),
     );
-    let path = match &disk.source {
-        DiskSource::Block { path }
-        | DiskSource::File { path, .. }
-        | DiskSource::Ephemeral { path, .. } => path,
-        DiskSource::CloudInit { .. } => return problems,
-    };
-    if path.contains('\0') {
+    if paths(&disk.source).any(|path| path.contains('\0')) {
         problems.push(DiskProblem::Nul);
     }
     problems
+}
+
+fn paths(source: &DiskSource) -> impl Iterator<Item = &String> {
+    let (path, more) = match source {
+        DiskSource::Block { path }
+        | DiskSource::File { path, .. }
+        | DiskSource::Ephemeral { path, .. } => (Some(path), [None, None]),
+        DiskSource::Image {
+            root,
+            path,
+            overlay,
+            ..
+        } => (Some(root), [path.as_ref(), overlay.as_ref()]),
+        DiskSource::CloudInit { .. } => (None, [None, None]),
+    };
+    path.into_iter().chain(more.into_iter().flatten())
 }
 
 fn possible(size: BlockSize) -> bool {

@@ -58,12 +58,13 @@ fn without_a_boot_order_firmware_tries_the_disks_in_theirs_but_no_seed() {
         };
         devices.map(index).collect::<Vec<_>>()
     };
-    let tried = [None, Some("2"), Some("3"), Some("4")].map(|index| index.map(str::to_owned));
+    let tried =
+        [None, Some("2"), Some("3"), Some("4"), Some("5")].map(|index| index.map(str::to_owned));
     assert_eq!(boot_indices(&sample.machine), tried);
     sample.machine.firmware = Firmware::Kernel {
         kernel: "/vmlinuz".into(),
         initrd: None,
         cmdline: String::new(),
     };
-    assert_eq!(boot_indices(&sample.machine), [const { None }; 4]);
+    assert_eq!(boot_indices(&sample.machine), [const { None }; 5]);
 }

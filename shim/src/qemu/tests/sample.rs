@@ -8,7 +8,7 @@ use coracle_api::types::{
     Accelerator, Binding, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy,
     InterfaceModel, IoMode,
 };
-use coracle_block::device::{DeviceFacts, Discard, Kind, ScsiFacts};
+use coracle_block::device::{DeviceFacts, Discard, Format, ImageFacts, Kind, ScsiFacts};
 use coracle_block::uring::NoIoUring;
 
 use std::path::Path;
@@ -109,6 +109,7 @@ fn facts(source: &DiskSource) -> DeviceFacts {
         DiskSource::File { path, .. } | DiskSource::Ephemeral { path, .. } => {
             (path, Kind::File, Discard::Unknown)
         }
+        DiskSource::Image { root, .. } => (root, Kind::File, Discard::Unknown),
         DiskSource::CloudInit { .. } => unreachable!("a seed is a file by now"),
     };
     DeviceFacts {
@@ -122,7 +123,21 @@ fn facts(source: &DiskSource) -> DeviceFacts {
         read_only: false,
         disk_sequence: None,
         scsi: ScsiFacts::default(),
+        image: image(source),
     }
+}
+
+fn image(source: &DiskSource) -> Option<ImageFacts> {
+    let DiskSource::Image { overlay, .. } = source else {
+        return None;
+    };
+    Some(ImageFacts {
+        format: Format::Qcow2,
+        overlay: overlay
+            .as_ref()
+            .map(|directory| format!("{directory}/overlay.qcow2")),
+        replaced: false,
+    })
 }
 
 fn sample(name: &'static str, machine: Machine) -> Sample {
@@ -248,6 +263,15 @@ fn sources() -> Machine {
                 DiskSource::Ephemeral {
                     path: path("ephemeral/scratch"),
                     size_bytes: 1 << 20,
+                },
+            ),
+            of(
+                "image",
+                DiskSource::Image {
+                    root: path("images/image"),
+                    path: None,
+                    overlay: Some("/var/lib/coracle/ephemeral/image".into()),
+                    size_bytes: None,
                 },
             ),
             of(

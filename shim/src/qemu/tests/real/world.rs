@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use coracle_api::machine::{Firmware, Machine};
-use coracle_block::device::{DeviceFacts, Kind};
+use coracle_api::machine::{Disk, DiskSource, Firmware, Machine};
+use coracle_block::device::{self, DeviceFacts, Kind};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::super::sample::{self, Sample};
@@ -81,6 +81,10 @@ impl World {
     }
 
     fn place(&self, facts: &mut DeviceFacts) {
+        if facts.image.is_some() {
+            *facts = self.image();
+            return;
+        }
         let path = self.path(&facts.path);
         match (facts.kind, &self.device) {
             (Kind::Block { .. }, Some(device)) => device.node(&path),
@@ -90,6 +94,21 @@ impl World {
             }
         }
         facts.path = text(&path);
+    }
+
+    /// A raw image under an overlay, which the block adapter makes.
+    fn image(&self) -> DeviceFacts {
+        let root = self.path("image");
+        fs::create_dir(&root).expect("a directory");
+        sparse(&root.join("disk.img"));
+        let source = DiskSource::Image {
+            root: text(&root),
+            path: Some("disk.img".into()),
+            overlay: Some(text(&root)),
+            size_bytes: None,
+        };
+        let open = device::open(&Disk::plain("image", source));
+        open.expect("an image").facts.clone()
     }
 
     /// A path of its own, as odd as the one it stands for.
