@@ -72,7 +72,7 @@ pub(crate) struct ImportArgs {
 #[derive(Args)]
 struct RemoteArgs {
     /// Certificate authorities (PEM) in place of the built-in ones.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "SSL_CERT_FILE")]
     ca_file: Option<PathBuf>,
     /// Credentials for registries, as in Docker's config.json.
     #[arg(long, value_name = "FILE")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::cluster::{Cluster, repository};
+use crate::image::Image;
 use crate::pod::PodFacts;
 use crate::wait::{until_within, wait_for};
 
@@ -147,6 +149,21 @@ impl Node {
     /// When it is not there.
     pub async fn tag_image(&self, from: &str, to: &str) -> anyhow::Result<()> {
         ctr(&["images", "tag", "--force", from, to]).await?;
+        Ok(())
+    }
+
+    /// Gives the node a container image under this name.
+    ///
+    /// # Errors
+    /// When its runtime does not take it.
+    pub async fn load_image(&self, name: &str, image: &Image) -> anyhow::Result<()> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let archive = self.dir.join(format!("image-{number}.tar"));
+        std::fs::write(&archive, image.archive(name)?)?;
+        let path = archive.to_str().context("a path in UTF-8")?;
+        ctr(&["images", "import", path]).await?;
+        std::fs::remove_file(&archive)?;
         Ok(())
     }
 

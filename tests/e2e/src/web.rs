@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, ensure};
 
 /// The first node's address, which the tests have too.
-const ADDRESS: &str = "10.89.0.1";
+pub(crate) const ADDRESS: &str = "10.89.0.1";
 
 /// What the threads of a server share.
 #[derive(Default)]

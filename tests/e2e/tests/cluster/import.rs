@@ -6,8 +6,8 @@ use anyhow::Context;
 use coracle_api::names::{ANNOTATION_IMPORTED, ANNOTATION_RESTART};
 use coracle_api::vm::{ConditionType, Phase, VirtualMachineStatus};
 use coracle_e2e::{
-    BlockVolume, Cluster, Component, Machine, Namespace, Node, PodFacts, Web, checksum, condition,
-    vm_object, wait_for,
+    BlockVolume, Cluster, Component, Image, Machine, Namespace, Node, PodFacts, Registry, Web,
+    checksum, condition, vm_object, wait_for,
 };
 use coracle_tests::guest;
 use k8s_openapi::api::core::v1::Pod;
@@ -103,6 +103,63 @@ async fn a_vm_boots_from_what_a_web_server_has_and_its_disk_is_filled_once() -> 
     assert_eq!(after.boots, 3);
     assert!(after.newest > before.newest);
     assert_eq!(web.asked("logbook.img"), asked, "it is fetched once");
+    vm.delete(&second).await
+}
+
+/// The importer with an authority that it believes: an image like this is what
+/// an administrator with a private registry makes.
+async fn importer_that_believes(node: &Node, authority: &str) -> anyhow::Result<String> {
+    let archive = node.dir().join("images/importer.tar");
+    let image = Image::read(&archive)?
+        .with_files(&[("etc/authority.pem", authority.as_bytes())])?
+        .with_variable("SSL_CERT_FILE", "/etc/authority.pem");
+    let name = "coracle.dev/e2e-importer:1".to_owned();
+    node.load_image(&name, &image).await?;
+    Ok(name)
+}
+
+#[tokio::test]
+async fn a_claim_is_filled_from_a_container_disk_in_a_registry() -> anyhow::Result<()> {
+    let Some(cluster) = Cluster::get().await? else {
+        return Ok(());
+    };
+    let _alone = cluster.alone().await;
+    let Some((node, namespace, root)) = place(&cluster).await? else {
+        return Ok(());
+    };
+    let disk = fs::read(guest("logbook")?)?;
+    let image = Image::of(&[("etc/motd", b"a disk"), ("disk/logbook.img", &disk)])?;
+    let registry = Registry::serve("vms/logbook:1", &image)?;
+    let importer = importer_that_believes(&node, &registry.authority).await?;
+    node.stop(Component::Controller).await?;
+    let arguments = node.controller_arguments(&format!("--importer-image {importer}"))?;
+    node.start(Component::Controller).await?;
+
+    let reference = registry.reference("vms/logbook:1");
+    let from = json!({"image": {"reference": reference}});
+    let vm = Machine::apply(&cluster, &namespace, &filled("web", from)).await?;
+    let first = vm.runs(1).await;
+    drop(arguments);
+    node.stop(Component::Controller).await?;
+    node.start(Component::Controller).await?;
+    let first = first?;
+    first.says("guest ready").await?;
+    root.advances(2).await?;
+    let from = format!("image {reference}");
+    vm.wait("tells what its disk was filled with", |status| {
+        let disk = status.disks.first();
+        disk.is_some_and(|disk| disk.imported_from.as_deref() == Some(&from))
+    })
+    .await?;
+    assert_eq!(imported(&namespace).await?, Some(from));
+    let asked = registry.asked("/blobs/");
+    assert!(asked > 0);
+
+    vm.annotate(ANNOTATION_RESTART, "1").await?;
+    let second = vm.runs(2).await?;
+    assert_eq!(importers(&second.get().await?), 0);
+    assert_eq!(root.advances(2).await?.boots, 2);
+    assert_eq!(registry.asked("/blobs/"), asked, "it is fetched once");
     vm.delete(&second).await
 }
 
