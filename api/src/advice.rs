@@ -63,12 +63,12 @@ pub fn of_termination(reason: TerminationReason) -> Option<&'static str> {
              kubectl coracle restart NAME"
         }
         R::DiskNotFound => {
-            "the disk's volume has no device or file where it should be: look at the events of \
-             POD and at the storage driver on its node"
+            "the disk's volume has no device or file where it should be: correct the path of the \
+             disk's image, or look at the events of POD and at the storage driver on its node"
         }
         R::DiskInvalid => {
-            "what is in the disk's volume is no disk: correct the claim's volumeMode, or the file \
-             disk.img in it"
+            "what is in the disk's volume is no disk: correct the claim's volumeMode, the file \
+             disk.img in it, or the disk's image"
         }
         R::DiskBusy => {
             "something else on the node uses the disk: find it (lsblk, fuser), or stop the other \
@@ -173,6 +173,10 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
             "raise the namespace's ResourceQuota, ask for less in spec.memory or spec.cpus, or \
              stop another VM"
         }
+        R::ImageVolumesUnsupported => {
+            "upgrade the cluster to Kubernetes 1.36 or newer, or replace the disk with one whose \
+             claim is filled from the image (claim.from.image)"
+        }
         R::PodRefused => "correct the fields that are named, or the admission policy that refuses",
         R::PodNameTaken => {
             "a pod that is not the VM's has the name that its next pod needs: delete or rename it"
@@ -199,8 +203,8 @@ pub fn of_condition(reason: ConditionReason) -> Option<&'static str> {
              suits, with: kubectl coracle restart NAME"
         }
         R::ImagePullFailed => {
-            "push the VM image to where the controller's --image says, give the namespace's \
-             service account an imagePullSecret, or load the image into the node"
+            "push the image to where the message says that it is named, give the namespace's service \
+             account default an imagePullSecret, or load the image into the node"
         }
         R::ContainerNotCreated => {
             "create what the message names: most often the Secret of a disk's \

@@ -66,8 +66,11 @@ pub const BLOCK_DIR: &str = "/dev/coracle";
 pub const DISK_DIR: &str = "/var/lib/coracle/disks";
 /// Name of the disk image in a filesystem claim.
 pub const DISK_IMAGE: &str = "disk.img";
-/// Ephemeral disks live here, each in an emptyDir under its disk's name.
+/// Ephemeral disks, and the overlays of disks in container images, live here,
+/// each in an emptyDir under its disk's name.
 pub const EPHEMERAL_DIR: &str = "/var/lib/coracle/ephemeral";
+/// Container images with disks are mounted here, each under its disk's name.
+pub const IMAGE_DIR: &str = "/var/lib/coracle/images";
 /// Secrets with cloud-init data are mounted here, each under its disk's name.
 pub const CLOUD_INIT_DIR: &str = "/var/lib/coracle/cloud-init";
 /// The claim that holds a kernel for direct boot is mounted here.

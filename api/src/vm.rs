@@ -23,6 +23,7 @@ use crate::types::{Accelerator, Binding, InterfaceModel};
 mod claim_template;
 mod device;
 mod disk;
+mod image;
 mod import;
 mod size;
 mod status;
@@ -31,6 +32,7 @@ mod validate;
 pub use claim_template::{AccessMode, ClaimTemplate, VolumeMode, WhenDeleted};
 pub use device::Device;
 pub use disk::{ClaimSource, CloudInitSource, Disk, EphemeralSource, SecretSource, Throttle};
+pub use image::{DiskImage, PullPolicy};
 pub use import::{DiskClaim, HttpSource, ImageSource, ImportSource};
 pub use size::MemorySize;
 pub use status::{
@@ -90,7 +92,7 @@ pub const MAX_VM_NAME: usize = 52;
     "!has(self.disks) || self.disks.filter(d, has(d.bus) && d.bus == 'Sata').size() <= 6"
 ).message("at most 6 disks can be on bus Sata").field_path(".disks"))]
 #[x_kube(validation = Rule::new(
-    "has(self.firmware) && has(self.firmware.kernel) || has(self.disks) && self.disks.exists(d, has(d.claim) || has(d.claimTemplate) || has(d.ephemeral))"
+    "has(self.firmware) && has(self.firmware.kernel) || has(self.disks) && self.disks.exists(d, has(d.claim) || has(d.claimTemplate) || has(d.image) || has(d.ephemeral))"
 ).message("nothing to boot from: add a disk with a claim, or spec.firmware.kernel"))]
 pub struct VirtualMachineSpec {
     /// When the VM runs: `Always` (also after the guest powers off), `OnFailure` (again after a crash), `Once`, or `Halted` (not at all).

@@ -6,12 +6,11 @@ use coracle_api::machine::{
     CloudInitData, Cpu, Device, Disk, DiskSource, Firmware, Interface, MACHINE_VERSION, Machine,
     Rate, Throttle,
 };
-use coracle_api::names::{CLOUD_INIT_DIR, DISK_IMAGE, EPHEMERAL_DIR, KERNEL_DIR};
-use coracle_api::types::DiskType;
+use coracle_api::names::{CLOUD_INIT_DIR, DISK_IMAGE, EPHEMERAL_DIR, IMAGE_DIR, KERNEL_DIR};
 use coracle_api::vm::{self, MemorySize};
 
 use crate::digest::fnv1a;
-use crate::plan::{PlannedDisk, PlannedSource, VmPlan};
+use crate::plan::{PlannedDisk, PlannedSource, VmPlan, read_only};
 
 /// virtio-blk shows 20 bytes of serial number (virtio specification §5.2.6).
 const SERIAL_MAX: usize = 20;
@@ -72,7 +71,6 @@ fn firmware(spec: &vm::VirtualMachineSpec) -> Firmware {
 
 fn disk(planned: &PlannedDisk<'_>) -> Disk {
     let PlannedDisk { disk, source, .. } = planned;
-    let cloud_init = matches!(source, PlannedSource::CloudInit(_));
     Disk {
         name: disk.name.clone(),
         source: disk_source(disk, source),
@@ -83,7 +81,7 @@ fn disk(planned: &PlannedDisk<'_>) -> Disk {
         discard: disk.discard,
         detect_zeroes: disk.detect_zeroes,
         error_policy: disk.error_policy,
-        read_only: disk.read_only || cloud_init || disk.disk_type == DiskType::Cdrom,
+        read_only: read_only(disk),
         shareable: disk.shareable,
         serial: disk
             .serial
@@ -122,6 +120,12 @@ fn disk_source(disk: &vm::Disk, source: &PlannedSource<'_>) -> DiskSource {
         PlannedSource::Ephemeral(size) => DiskSource::Ephemeral {
             path: format!("{EPHEMERAL_DIR}/{name}/{DISK_IMAGE}"),
             size_bytes: *size,
+        },
+        PlannedSource::Image(image) => DiskSource::Image {
+            root: format!("{IMAGE_DIR}/{name}"),
+            path: image.path.clone(),
+            overlay: (!read_only(disk)).then(|| format!("{EPHEMERAL_DIR}/{name}")),
+            size_bytes: image.size.as_ref().and_then(MemorySize::bytes),
         },
         PlannedSource::CloudInit(data) => DiskSource::CloudInit {
             user_data: match &data.user_data {

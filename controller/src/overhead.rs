@@ -6,7 +6,7 @@
 //! vCPU adds its stack and state; page tables for guest RAM take 1/512 of it;
 //! translated code under emulation grows to the size that the shim allows.
 
-use coracle_api::machine::Machine;
+use coracle_api::machine::{Disk, DiskSource, Machine};
 use coracle_api::types::Accelerator;
 
 const MIB: u64 = 1 << 20;
@@ -16,6 +16,10 @@ const BASE: u64 = 56 * MIB;
 const PER_VCPU: u64 = 2 * MIB;
 /// Per disk: queues, AIO contexts, and what flies when the guest is busy.
 const PER_DISK: u64 = MIB;
+/// Per disk in a container image: the caches of the tables of two qcow2 files,
+/// image and overlay, which the shim bounds to 4 MiB each, and theirs of
+/// reference counts.
+const PER_IMAGE: u64 = 9 * MIB;
 /// Per device of the node: what qemu keeps of it (configuration space, a copy
 /// of its ROM, interrupts, USB requests). Reckoned, not measured: it takes
 /// hardware.
@@ -33,6 +37,9 @@ pub fn bytes(machine: &Machine) -> u64 {
         Accelerator::Emulation => EMULATION,
     };
     let disks = u64::try_from(machine.disks.len()).unwrap_or(u64::MAX);
+    let in_image = |disk: &&Disk| matches!(disk.source, DiskSource::Image { .. });
+    let images = machine.disks.iter().filter(in_image).count();
+    let images = u64::try_from(images).unwrap_or(u64::MAX);
     let devices = u64::try_from(machine.devices.len()).unwrap_or(u64::MAX);
     // The IOMMU has page tables for the guest's memory as well.
     let iommu = if devices == 0 {
@@ -43,6 +50,7 @@ pub fn bytes(machine: &Machine) -> u64 {
     let sum = BASE
         + PER_VCPU * u64::from(machine.cpu.count())
         + PER_DISK.saturating_mul(disks)
+        + PER_IMAGE.saturating_mul(images)
         + machine.memory_bytes / 512
         + PER_DEVICE.saturating_mul(devices)
         + iommu

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coracle_api::types::DiskType;
 use coracle_api::vm::{self, Problem, VirtualMachine, VirtualMachineSpec};
 use coracle_block::claim::{
     self, Attachment, ClaimNote, ClaimPlan, ClaimRefusal, Holder, StorageFacts, Wanted,
@@ -105,6 +106,12 @@ pub struct VmPlan<'a> {
     pub kernel: Option<ClaimPlan>,
 }
 
+/// Whether the guest may only read a disk: a seed and what is in a drive as well.
+#[must_use]
+pub fn read_only(disk: &vm::Disk) -> bool {
+    disk.read_only || disk.cloud_init.is_some() || disk.disk_type == DiskType::Cdrom
+}
+
 /// A disk and its source.
 #[derive(Debug)]
 pub struct PlannedDisk<'a> {
@@ -123,6 +130,8 @@ pub enum PlannedSource<'a> {
     Claim(Box<ClaimPlan>),
     /// An emptyDir of this many bytes.
     Ephemeral(u64),
+    /// A container image that stays where it is.
+    Image(&'a vm::DiskImage),
     /// A seed the shim makes.
     CloudInit(&'a vm::CloudInitSource),
 }
@@ -164,7 +173,9 @@ impl<'a> VmPlan<'a> {
     pub fn notes(&self) -> impl Iterator<Item = &ClaimNote> {
         let of_disks = self.disks.iter().filter_map(|disk| match &disk.source {
             PlannedSource::Claim(claim) => Some(claim.as_ref()),
-            PlannedSource::Ephemeral(_) | PlannedSource::CloudInit(_) => None,
+            PlannedSource::Ephemeral(_) | PlannedSource::Image(_) | PlannedSource::CloudInit(_) => {
+                None
+            }
         });
         let of_imports = self.disks.iter().filter_map(|disk| {
             let import = disk.import.as_ref()?;
@@ -233,7 +244,7 @@ fn plan_disk<'a>(
     let claim = disk.claim_name(name);
     let found = claim.as_ref().and_then(|claim| observed.claims.get(claim));
     let from = import::pending(disk, found);
-    let source = match (&claim, &disk.ephemeral, &disk.cloud_init) {
+    let source = match (&claim, &disk.ephemeral, &disk.image, &disk.cloud_init) {
         (Some(claim), ..) => {
             if disk.claim_template.is_some() {
                 template::check(vm, disk, claim, found)?;
@@ -248,13 +259,14 @@ fn plan_disk<'a>(
             };
             PlannedSource::Claim(Box::new(plan_claim(&wanted, observed)?))
         }
-        (None, Some(ephemeral), _) => {
+        (None, Some(ephemeral), ..) => {
             PlannedSource::Ephemeral(ephemeral.size.bytes().unwrap_or_default())
         }
-        (None, None, Some(data)) => PlannedSource::CloudInit(data),
-        (None, None, None) => {
-            let message =
-                "say exactly one of claim, claimTemplate, cloudInit and ephemeral".to_owned();
+        (None, None, Some(image), _) => PlannedSource::Image(image),
+        (None, None, None, Some(data)) => PlannedSource::CloudInit(data),
+        (None, None, None, None) => {
+            let message = "say exactly one of claim, claimTemplate, image, cloudInit and ephemeral"
+                .to_owned();
             let path = format!("spec.disks[{}]", disk.name);
             return Err(Refusal::Invalid {
                 problems: vec![Problem { path, message }],

@@ -215,6 +215,7 @@ fn furnish(mut tree: Tree, which: Which) -> Tree {
             "sys",
             "var/lib/coracle/disks",
             "var/lib/coracle/ephemeral",
+            "var/lib/coracle/images",
             "var/lib/coracle/cloud-init",
             "var/lib/coracle/kernel",
         ] {

@@ -7,7 +7,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimTemplate, DiskClaim, ImportSource, MemorySize};
+use super::{ClaimTemplate, DiskClaim, DiskImage, ImportSource, MemorySize};
 use crate::machine::{BlockSize, Burst};
 use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy, IoMode};
 
@@ -15,10 +15,10 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, Erro
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "[has(self.claim), has(self.claimTemplate), has(self.cloudInit), has(self.ephemeral)].filter(x, x).size() == 1"
-).message("say exactly one of claim, claimTemplate, cloudInit and ephemeral"))]
+    "[has(self.claim), has(self.claimTemplate), has(self.image), has(self.cloudInit), has(self.ephemeral)].filter(x, x).size() == 1"
+).message("say exactly one of claim, claimTemplate, image, cloudInit and ephemeral"))]
 #[x_kube(validation = Rule::new(
-    "has(self.claim) == has(oldSelf.claim) && has(self.claimTemplate) == has(oldSelf.claimTemplate) && has(self.cloudInit) == has(oldSelf.cloudInit) && has(self.ephemeral) == has(oldSelf.ephemeral)"
+    "has(self.claim) == has(oldSelf.claim) && has(self.claimTemplate) == has(oldSelf.claimTemplate) && has(self.image) == has(oldSelf.image) && has(self.cloudInit) == has(oldSelf.cloudInit) && has(self.ephemeral) == has(oldSelf.ephemeral)"
 ).message("a disk keeps its kind of source: remove it and add one with another name"))]
 #[x_kube(validation = Rule::new(
     "!(has(self.shareable) && self.shareable) || !has(self.cache) || self.cache == 'None'"
@@ -29,6 +29,9 @@ use crate::types::{CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, Erro
 #[x_kube(validation = Rule::new(
     "!(has(self.shareable) && self.shareable) || !(has(self.claim) && has(self.claim.from)) && !(has(self.claimTemplate) && has(self.claimTemplate.from))"
 ).message("two VMs could fill a shareable disk at once: fill the claim with a VM that has it alone").field_path(".shareable"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.image) || !has(self.image.size) || !(has(self.readOnly) && self.readOnly) && !(has(self.type) && self.type == 'Cdrom')"
+).message("image.size is for a disk that the guest writes to: take it out, or readOnly and type Cdrom").field_path(".image"))]
 #[x_kube(validation = Rule::new(
     "!(has(self.io) && self.io == 'Native') || !has(self.cache) || self.cache == 'None'"
 ).message("io Native needs cache None").field_path(".io"))]
@@ -78,6 +81,9 @@ pub struct Disk {
     /// A PersistentVolumeClaim that is made for the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_template: Option<ClaimTemplate>,
+    /// A container image with the disk in it, which stays where it is: what the guest writes goes to an overlay that ends with the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<DiskImage>,
     /// A seed for cloud-init (NoCloud).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInitSource>,

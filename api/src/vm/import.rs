@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ClaimSource;
 
+/// A container image, as a pod names it.
+pub(super) const IMAGE_REFERENCE: &str = r"^([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-fA-F]{64})?$";
+/// A file below a directory: no part of it begins with a dot.
+pub(super) const FILE_PATH: &str =
+    r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*$";
+
 /// A PersistentVolumeClaim in the VM's namespace that is a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -68,19 +74,11 @@ pub struct HttpSource {
 #[serde(rename_all = "camelCase")]
 pub struct ImageSource {
     /// The image, as in a pod: registry, name, and a tag or a digest.
-    #[schemars(
-        length(min = 1, max = 512),
-        regex(
-            pattern = r"^([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-fA-F]{64})?$"
-        )
-    )]
+    #[schemars(length(min = 1, max = 512), regex(pattern = IMAGE_REFERENCE))]
     pub reference: String,
     /// Path of the file in the image; by default the first one in /disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*$")
-    )]
+    #[schemars(length(min = 1, max = 255), regex(pattern = FILE_PATH))]
     pub path: Option<String>,
 }
 

@@ -32,7 +32,7 @@ pub struct VirtualMachineStatus {
     /// When this pod entered each phase that it has been in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phase_transitions: Vec<PhaseTransition>,
-    /// The disks that are in claims.
+    /// The disks that are in claims and in container images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskStatus>,
     /// The value of the annotation coracle.dev/restart that has been served.
@@ -49,14 +49,18 @@ pub struct VirtualMachineStatus {
     pub failures: Option<u32>,
 }
 
-/// What is known of a disk that is in a claim.
+/// What is known of a disk that is in a claim or in a container image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskStatus {
     /// The disk's name.
     pub name: String,
-    /// The claim's name.
+    /// The claim's name; not there for a disk in a container image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub claim: String,
+    /// The container image that the disk is in; all below is of claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The claim's volume mode: `Block` or `Filesystem`. Like all below, not there while the claim is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_mode: Option<String>,
@@ -176,6 +180,8 @@ pub enum ConditionReason {
     PodSecurityRefused,
     /// The namespace's quota refuses the pod.
     QuotaExceeded,
+    /// The API server has no image volumes, and a disk is in a container image.
+    ImageVolumesUnsupported,
     /// The API server refuses the pod for another reason.
     PodRefused,
     /// Somebody else's pod has the name that the VM's next pod needs.
@@ -194,7 +200,7 @@ pub enum ConditionReason {
     SpecChanged,
     /// The controller gives VMs another image now than the one the pod has.
     ImageChanged,
-    /// The node cannot fetch the VM's image.
+    /// The node cannot fetch the VM's image, or one that a disk is in.
     ImagePullFailed,
     /// The node cannot make the container: a Secret is missing, say.
     ContainerNotCreated,

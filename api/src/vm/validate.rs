@@ -166,7 +166,7 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
                 || spec
                     .disks
                     .iter()
-                    .any(|disk| has_claim(disk) || disk.ephemeral.is_some())
+                    .any(|disk| has_claim(disk) || disk.image.is_some() || disk.ephemeral.is_some())
         },
     },
     CelRule {
@@ -183,11 +183,12 @@ const SPEC_RULES: &[CelRule<VirtualMachineSpec>] = &[
 const DISK_RULES: &[CelRule<Disk>] = &[
     CelRule {
         path: "",
-        message: "say exactly one of claim, claimTemplate, cloudInit and ephemeral",
+        message: "say exactly one of claim, claimTemplate, image, cloudInit and ephemeral",
         holds: |disk| {
             [
                 disk.claim.is_some(),
                 disk.claim_template.is_some(),
+                disk.image.is_some(),
                 disk.cloud_init.is_some(),
                 disk.ephemeral.is_some(),
             ]
@@ -212,6 +213,15 @@ const DISK_RULES: &[CelRule<Disk>] = &[
         message: "two VMs could fill a shareable disk at once: fill the claim with a VM that has \
                   it alone",
         holds: |disk| !disk.shareable || disk.from().is_none(),
+    },
+    CelRule {
+        path: ".image",
+        message: "image.size is for a disk that the guest writes to: take it out, or readOnly and \
+                  type Cdrom",
+        holds: |disk| {
+            let size = disk.image.as_ref().and_then(|image| image.size.as_ref());
+            size.is_none() || !disk.read_only && disk.disk_type != DiskType::Cdrom
+        },
     },
     CelRule {
         path: ".io",

@@ -34,8 +34,9 @@ pub struct CreateArgs {
     /// The guest's memory, as 2Gi.
     #[arg(long, value_name = "SIZE")]
     pub memory: String,
-    /// A disk, as root=claim:web-root, scratch=ephemeral:10Gi,
-    /// seed=cloud-init:user-data.yaml (a file) or seed=secret:web-seed; fields
+    /// A disk, as root=claim:web-root, root=image:registry.example/vm:1,
+    /// scratch=ephemeral:10Gi, seed=cloud-init:user-data.yaml (a file) or
+    /// seed=secret:web-seed; fields
     /// of the disk may follow: root=claim:web-root,bus=Scsi,readOnly=true.
     /// Repeatable, in the order that the guest sees.
     #[arg(long = "disk", value_name = "NAME=SOURCE")]

@@ -60,6 +60,19 @@ pub(super) struct ImportNeedsACluster {
     from: String,
 }
 
+/// A disk of the VM is in a container image.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "VM {vm}: disk {disk:?} is in image {reference}, which a cluster's node mounts: here, put its \
+     file on a claim's volume (coracle-block import docker://{reference} DEVICE) and give the disk a \
+     `claim` in place of `image`"
+)]
+pub(super) struct ImageNeedsACluster {
+    vm: String,
+    disk: String,
+    reference: String,
+}
+
 /// The machine cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 #[error("{file} cannot be read")]
@@ -120,6 +133,7 @@ impl Plan {
         };
         plan.check_devices().config()?;
         plan.check_imports().config()?;
+        plan.check_images().config()?;
         plan.check_memory()?;
         Ok(plan)
     }
@@ -147,6 +161,20 @@ impl Plan {
                 vm: self.vm.to_string(),
                 disk: disk.name.clone(),
                 from: from.to_string(),
+            })
+        })
+    }
+
+    fn check_images(&self) -> Result<(), ImageNeedsACluster> {
+        let disks = &self.manifests.vm.spec.disks;
+        let in_image = disks
+            .iter()
+            .find_map(|disk| Some((disk, disk.image.as_ref()?)));
+        in_image.map_or(Ok(()), |(disk, image)| {
+            Err(ImageNeedsACluster {
+                vm: self.vm.to_string(),
+                disk: disk.name.clone(),
+                reference: image.reference.clone(),
             })
         })
     }

@@ -9,8 +9,8 @@ use coracle_api::vm::{ConditionReason, VirtualMachine, VirtualMachineStatus};
 use coracle_block::claim::Holder;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::context::{Context, MANAGER};
@@ -21,6 +21,9 @@ use super::observe::owner_of;
 use super::refusal::PodRefusal;
 
 mod claims;
+mod images;
+
+pub use images::keeps_image_volumes;
 
 /// A request to create a pod that took longer is given up, and looked at
 /// again: it must not reach the API server after another controller has moved
@@ -121,6 +124,11 @@ async fn create(
         .iter()
         .map(|(claim, holders)| (claim.clone(), holders.clone()))
         .collect();
+    let api = ctx.pods_in(namespace);
+    if !asks_for_images(&api, pod).await? {
+        return Ok(Outcome::Refused(PodRefusal::no_image_volumes()));
+    }
+    // From here on it is sure to be in time, or given up.
     if !ctx.term.tenure.holds() {
         return Err(ApplyError::NotLeading { pod: name });
     }
@@ -128,7 +136,6 @@ async fn create(
         return Ok(Outcome::Moved);
     }
     ctx.term.metrics.wrote("create", "pods");
-    let api = ctx.pods_in(namespace);
     let params = PostParams::default();
     let answer = tokio::time::timeout(CREATE_DEADLINE, api.create(&params, pod)).await;
     match answer {
@@ -146,6 +153,16 @@ async fn create(
         // It may have been created all the same, so the reservation stays
         // until the watch or its own age ends it.
         Ok(Err(error)) => Err(failed("create", "pod", &name)(error)),
+        Err(_) => Err(ApplyError::NoAnswer { pod: name }),
+    }
+}
+
+/// Whether the pod would be made with its image volumes.
+async fn asks_for_images(api: &Api<Pod>, pod: &Pod) -> Result<bool, ApplyError> {
+    let answer = tokio::time::timeout(CREATE_DEADLINE, keeps_image_volumes(api, pod)).await;
+    let name = pod.name_any();
+    match answer {
+        Ok(answer) => answer.map_err(failed("create", "pod", &name)),
         Err(_) => Err(ApplyError::NoAnswer { pod: name }),
     }
 }

@@ -58,6 +58,18 @@ impl PodRefusal {
         Some(Self::new(reason, said, &mend))
     }
 
+    /// The API server would leave out what a pod's disks are in.
+    #[must_use]
+    pub fn no_image_volumes() -> Self {
+        Self::new(
+            ConditionReason::ImageVolumesUnsupported,
+            "the API server takes pods without their image volumes, which it has from Kubernetes \
+             1.36 on, before by the feature gate ImageVolume",
+            "upgrade, or replace the disk in a container image with one whose claim is filled from \
+             it (claim.from.image)",
+        )
+    }
+
     fn new(reason: ConditionReason, said: &str, mend: &str) -> Self {
         Self {
             reason,

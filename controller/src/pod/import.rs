@@ -41,7 +41,7 @@ pub(super) fn containers(plan: &VmPlan<'_>, settings: &Settings) -> Option<Vec<C
 pub(super) fn volumes(plan: &VmPlan<'_>) -> Vec<Volume> {
     let mut volumes: Vec<Volume> = Vec::new();
     for (_, target, import) in imports(plan) {
-        let records = super::volumes::empty_dir(RECORDS.into(), None, RECORDS_SIZE.into());
+        let records = super::volumes::empty_dir(RECORDS.into(), None, Some(RECORDS_SIZE.into()));
         let source = import.claim.as_ref().map(|claim| claim.volume.clone());
         let records = Some(records).filter(|_| is_block(target));
         for volume in records.into_iter().chain(source) {

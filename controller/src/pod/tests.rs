@@ -79,6 +79,9 @@ fn an_emulated_vm_with_every_kind_of_source() {
         "disks": [
             {"name": "data", "claim": {"name": "web-data"}, "cache": "Writeback"},
             {"name": "scratch", "ephemeral": {"size": "1Gi"}, "bus": "Scsi"},
+            {"name": "tools", "readOnly": true, "image": {"reference": "a.example/tools:1"}},
+            {"name": "base", "image": {"reference": "a.example/vm:1", "path": "disk/vm.qcow2",
+                                       "pullPolicy": "Always", "size": "4Gi"}},
             {"name": "seed", "cloudInit": {"userDataFrom": {"secretName": "web-user-data"},
                                            "networkData": "version: 2"}}
         ],
@@ -174,6 +177,8 @@ fn any_disk() -> impl Strategy<Value = Value> {
         Just(json!({"claim": {"name": "copy", "from": {"claim": {"name": "golden"}}}})),
         Just(json!({"claim": {"name": "file", "from": {"image": {"reference": "a"}}}})),
         Just(json!({"ephemeral": {"size": "1Gi"}})),
+        Just(json!({"image": {"reference": "a"}})),
+        Just(json!({"image": {"reference": "a", "size": "1Gi"}})),
         Just(json!({"cloudInit": {"userData": "#!"}})),
         Just(json!({"cloudInit": {"userDataFrom": {"secretName": "s"}}})),
         Just(json!({})),

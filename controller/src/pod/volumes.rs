@@ -2,16 +2,17 @@
 
 use coracle_api::names::{
     ANNOTATION_DESIRED, ANNOTATION_MACHINE, CLOUD_INIT_DIR, CONFIG_DIR, DESIRED_FILE,
-    EPHEMERAL_DIR, KERNEL_DIR, MACHINE_FILE, RUN_DIR,
+    EPHEMERAL_DIR, IMAGE_DIR, KERNEL_DIR, MACHINE_FILE, RUN_DIR,
 };
+use coracle_api::vm::{DiskImage, MemorySize, SecretSource};
 use coracle_block::claim::{Attachment, volume_name};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, KeyToPath,
-    ObjectFieldSelector, SecretVolumeSource, Volume, VolumeDevice, VolumeMount,
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, ImageVolumeSource,
+    KeyToPath, ObjectFieldSelector, SecretVolumeSource, Volume, VolumeDevice, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::plan::{PlannedSource, VmPlan};
+use crate::plan::{PlannedDisk, PlannedSource, VmPlan, read_only};
 
 const CONFIG: &str = "config";
 const RUN: &str = "run";
@@ -21,30 +22,66 @@ const RUN_SIZE: &str = "16Mi";
 
 /// All volumes of the pod.
 pub(super) fn volumes(plan: &VmPlan<'_>) -> Vec<Volume> {
-    let of_disks = plan.disks.iter().filter_map(|planned| {
-        let name = volume_name(&planned.disk.name);
-        match &planned.source {
-            PlannedSource::Claim(claim) => Some(claim.volume.clone()),
-            PlannedSource::Ephemeral(size) => Some(empty_dir(name, None, size.to_string())),
-            PlannedSource::CloudInit(data) => {
-                let secret = data.user_data_from.as_ref()?;
-                Some(user_data_secret(name, &secret.secret_name))
-            }
-        }
-    });
+    let of_disks = plan.disks.iter().flat_map(of_disk);
     let kernel = plan.kernel.iter().map(|claim| Volume {
         name: KERNEL.into(),
         ..claim.volume.clone()
     });
     [
         config(),
-        empty_dir(RUN.into(), Some("Memory"), RUN_SIZE.into()),
+        empty_dir(RUN.into(), Some("Memory"), Some(RUN_SIZE.into())),
     ]
     .into_iter()
     .chain(of_disks)
     .chain(kernel)
     .chain(super::import::volumes(plan))
     .collect()
+}
+
+fn of_disk(planned: &PlannedDisk<'_>) -> Vec<Volume> {
+    let name = volume_name(&planned.disk.name);
+    match &planned.source {
+        PlannedSource::Claim(claim) => vec![claim.volume.clone()],
+        PlannedSource::Ephemeral(size) => vec![empty_dir(name, None, Some(size.to_string()))],
+        PlannedSource::Image(image) => {
+            let overlay = overlay(planned, image);
+            [image_volume(name, image)]
+                .into_iter()
+                .chain(overlay)
+                .collect()
+        }
+        PlannedSource::CloudInit(data) => {
+            let secret = data.user_data_from.as_ref();
+            let volume = |secret: &SecretSource| user_data_secret(name, &secret.secret_name);
+            secret.map(volume).into_iter().collect()
+        }
+    }
+}
+
+/// Pulled by the node with the secrets of the pod's service account, and
+/// mounted read-only whatever the mount says.
+fn image_volume(name: String, image: &DiskImage) -> Volume {
+    Volume {
+        name,
+        image: Some(ImageVolumeSource {
+            reference: Some(image.reference.clone()),
+            pull_policy: image.pull_policy.map(|policy| policy.as_str().to_owned()),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// The volume with the overlay of a disk in an image. How large the image is
+/// only the node knows; the overlay is never larger than the disk and its
+/// tables, of which qcow2 has 10 bytes for each 64 KiB.
+fn overlay(planned: &PlannedDisk<'_>, image: &DiskImage) -> Option<Volume> {
+    let size = image.size.as_ref().and_then(MemorySize::bytes);
+    let limit = size.map(|size| size.saturating_add(size / 4096 + (1 << 20)).to_string());
+    (!read_only(planned.disk)).then(|| empty_dir(overlay_name(planned), None, limit))
+}
+
+fn overlay_name(planned: &PlannedDisk<'_>) -> String {
+    format!("overlay-{}", planned.disk.name)
 }
 
 /// The raw block claims, as devices.
@@ -54,7 +91,7 @@ pub(super) fn devices(plan: &VmPlan<'_>) -> Vec<VolumeDevice> {
             Attachment::Block(device) => Some(device.clone()),
             Attachment::Filesystem { .. } => None,
         },
-        PlannedSource::Ephemeral(_) | PlannedSource::CloudInit(_) => None,
+        PlannedSource::Ephemeral(_) | PlannedSource::Image(_) | PlannedSource::CloudInit(_) => None,
     };
     plan.disks
         .iter()
@@ -64,37 +101,43 @@ pub(super) fn devices(plan: &VmPlan<'_>) -> Vec<VolumeDevice> {
 
 /// Everything else, as mounts.
 pub(super) fn mounts(plan: &VmPlan<'_>) -> Vec<VolumeMount> {
-    let of_disks = plan.disks.iter().filter_map(|planned| {
-        let name = &planned.disk.name;
-        match &planned.source {
-            PlannedSource::Claim(claim) => match &claim.attachment {
-                Attachment::Filesystem { mount, .. } => Some(VolumeMount {
-                    // Only the importer writes to a disk that the guest reads.
-                    read_only: planned.disk.read_only.then_some(true),
-                    ..mount.clone()
-                }),
-                Attachment::Block(_) => None,
-            },
-            PlannedSource::Ephemeral(_) => Some(mount(
-                &volume_name(name),
-                &format!("{EPHEMERAL_DIR}/{name}"),
-                false,
-            )),
-            PlannedSource::CloudInit(data) => data.user_data_from.as_ref().map(|_| {
-                mount(
-                    &volume_name(name),
-                    &format!("{CLOUD_INIT_DIR}/{name}"),
-                    true,
-                )
-            }),
-        }
-    });
+    let of_disks = plan.disks.iter().flat_map(mounts_of_disk);
     let kernel = plan.kernel.iter().map(|_| mount(KERNEL, KERNEL_DIR, true));
     [mount(CONFIG, CONFIG_DIR, true), mount(RUN, RUN_DIR, false)]
         .into_iter()
         .chain(of_disks)
         .chain(kernel)
         .collect()
+}
+
+fn mounts_of_disk(planned: &PlannedDisk<'_>) -> Vec<VolumeMount> {
+    let name = &planned.disk.name;
+    let volume = volume_name(name);
+    let scratch = |volume: &str| mount(volume, &format!("{EPHEMERAL_DIR}/{name}"), false);
+    match &planned.source {
+        PlannedSource::Claim(claim) => match &claim.attachment {
+            Attachment::Filesystem { mount, .. } => vec![VolumeMount {
+                // Only the importer writes to a disk that the guest reads.
+                read_only: planned.disk.read_only.then_some(true),
+                ..mount.clone()
+            }],
+            Attachment::Block(_) => vec![],
+        },
+        PlannedSource::Ephemeral(_) => vec![scratch(&volume)],
+        PlannedSource::Image(_) => {
+            let overlay = (!read_only(planned.disk)).then(|| scratch(&overlay_name(planned)));
+            [mount(&volume, &format!("{IMAGE_DIR}/{name}"), true)]
+                .into_iter()
+                .chain(overlay)
+                .collect()
+        }
+        PlannedSource::CloudInit(data) => {
+            let seed = data.user_data_from.as_ref();
+            seed.map(|_| mount(&volume, &format!("{CLOUD_INIT_DIR}/{name}"), true))
+                .into_iter()
+                .collect()
+        }
+    }
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
@@ -130,12 +173,12 @@ fn config() -> Volume {
     }
 }
 
-pub(super) fn empty_dir(name: String, medium: Option<&str>, size: String) -> Volume {
+pub(super) fn empty_dir(name: String, medium: Option<&str>, size: Option<String>) -> Volume {
     Volume {
         name,
         empty_dir: Some(EmptyDirVolumeSource {
             medium: medium.map(str::to_owned),
-            size_limit: Some(Quantity(size)),
+            size_limit: size.map(Quantity),
             ..EmptyDirVolumeSource::default()
         }),
         ..Volume::default()

@@ -109,6 +109,16 @@ fn one_machine_says_how_to_fill_a_disk_by_hand() -> anyhow::Result<()> {
     ];
     refused(&node, &mut run, CONFIG, &words)?;
 
+    // What only a node mounts is refused as well.
+    let image = json!({"bootOrder": 1, "image": {"reference": "example.org/vm:1"}});
+    let in_image = vm("web").with_disk(disk("root", image));
+    let mut run = node.run(&in_image, &[], &[])?;
+    let words = [
+        "disk \"root\" is in image example.org/vm:1, which a cluster's node mounts",
+        "coracle-block import docker://example.org/vm:1",
+    ];
+    refused(&node, &mut run, CONFIG, &words)?;
+
     // Who has filled it says so on the claim.
     let manifest = unclaimed.with_document(json!({
         "apiVersion": "v1",

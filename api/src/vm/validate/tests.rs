@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 mod filling;
+mod images;
 
 fn good() -> Value {
     serde_json::json!({

@@ -13,6 +13,7 @@ use crate::kubectl::error::PluginError;
 enum DiskSource {
     Claim(String),
     Ephemeral(String),
+    Image(String),
     CloudInit(PathBuf),
     Secret(String),
 }
@@ -32,8 +33,8 @@ impl FromStr for DiskArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?}: write NAME=claim:CLAIM, NAME=ephemeral:SIZE, NAME=cloud-init:FILE or \
-                 NAME=secret:SECRET"
+                "{text:?}: write NAME=claim:CLAIM, NAME=image:REFERENCE, NAME=ephemeral:SIZE, \
+                 NAME=cloud-init:FILE or NAME=secret:SECRET"
             )
         };
         let mut parts = text.split(',');
@@ -47,6 +48,7 @@ impl FromStr for DiskArg {
         let source = match kind {
             "claim" => DiskSource::Claim(what),
             "ephemeral" => DiskSource::Ephemeral(what),
+            "image" => DiskSource::Image(what),
             "cloud-init" => DiskSource::CloudInit(what.into()),
             "secret" => DiskSource::Secret(what),
             _ => return Err(wrong()),
@@ -69,6 +71,7 @@ impl DiskArg {
         let mut field = match &self.source {
             DiskSource::Claim(name) => json!({"claim": {"name": name}}),
             DiskSource::Ephemeral(size) => json!({"ephemeral": {"size": size}}),
+            DiskSource::Image(reference) => json!({"image": {"reference": reference}}),
             DiskSource::CloudInit(path) => json!({"cloudInit": {"userData": read(path)?}}),
             DiskSource::Secret(name) => {
                 json!({"cloudInit": {"userDataFrom": {"secretName": name}}})

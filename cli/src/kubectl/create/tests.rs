@@ -30,6 +30,7 @@ fn a_vm_of_few_words() {
 fn a_vm_with_everything() {
     let line = "--cpus 4 --memory 8Gi --accelerator emulation --run-policy onfailure \
                 --disk root=claim:web-root,bus=Scsi,bootOrder=1,readOnly=true \
+                --disk base=image:a.example:5000/vm:1,readOnly=true \
                 --disk scratch=ephemeral:10Gi --disk seed=secret:web-seed \
                 --kernel boot:vmlinuz --initrd initrd.img --cmdline console=ttyS0 \
                 --interface default";

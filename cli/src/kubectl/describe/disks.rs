@@ -46,6 +46,16 @@ fn row(disk: &Disk, facts: &Facts) -> Vec<String> {
     let vm = facts.vm.metadata.name.as_deref().unwrap_or_default();
     let [source, mode, size, state] = if let Some(name) = disk.claim_name(vm) {
         claim(&name, facts)
+    } else if let Some(image) = &disk.image {
+        let only_read = coracle_controller::plan::read_only(disk);
+        let state = if only_read {
+            "stays in the image"
+        } else {
+            "overlay ends with the pod"
+        };
+        let size = image.size.as_ref().map_or_else(dash, ToString::to_string);
+        let source = format!("image {}", image.reference);
+        [source, dash(), size, state.to_owned()]
     } else if let Some(empty) = &disk.ephemeral {
         let state = "ends with the pod".to_owned();
         [

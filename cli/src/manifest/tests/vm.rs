@@ -180,7 +180,7 @@ const RULES: Table = &[
     (
         ROOT,
         "  - name: root\n    ephemeral: {size: 1Gi}\n",
-        "vm.yaml:8:5: spec.disks[0]: say exactly one of claim, claimTemplate, cloudInit and ephemeral",
+        "vm.yaml:8:5: spec.disks[0]: say exactly one of claim, claimTemplate, image, cloudInit and ephemeral",
     ),
     (
         ROOT,

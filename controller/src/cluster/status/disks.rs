@@ -1,4 +1,5 @@
-//! `status.disks`: what is known of each disk that is in a claim.
+//! `status.disks`: what is known of each disk that is in a claim or in a
+//! container image.
 
 use coracle_api::vm::DiskStatus;
 use coracle_block::claim::{access_modes, storage_class, volume_mode};
@@ -6,12 +7,19 @@ use coracle_block::claim::{access_modes, storage_class, volume_mode};
 use crate::cluster::decide::Observation;
 use crate::import::imported;
 
-/// The disks that are in claims, in the order of the spec.
+/// The disks that are in claims or container images, in the order of the spec.
 pub(super) fn disks(seen: &Observation) -> Vec<DiskStatus> {
     let name = seen.vm.metadata.name.as_deref().unwrap_or_default();
     let disks = seen.vm.spec.disks.iter();
     disks
-        .filter_map(|disk| Some(of_claim(seen, &disk.name, disk.claim_name(name)?)))
+        .filter_map(|disk| match (&disk.image, disk.claim_name(name)) {
+            (Some(image), _) => Some(DiskStatus {
+                name: disk.name.clone(),
+                image: Some(image.reference.clone()),
+                ..DiskStatus::default()
+            }),
+            (None, claim) => Some(of_claim(seen, &disk.name, claim?)),
+        })
         .collect()
 }
 

@@ -9,7 +9,7 @@ use crate::cluster::facts::{Import, ImportState, PodFacts};
 use crate::import::{container_name, imported};
 
 /// The option and the variable that name the importer's image.
-const NAMED_BY: &str = "--importer-image (CORACLE_IMPORTER_IMAGE)";
+const NAMED_BY: &str = "the controller's --importer-image (CORACLE_IMPORTER_IMAGE)";
 
 /// What a pod that is not ready says of its first disk that is not filled.
 pub(super) fn says(pod: &PodFacts) -> Option<Says> {

@@ -60,7 +60,7 @@ fn live(pod: &PodFacts, phase: Phase, spec: &VirtualMachineSpec) -> Says {
             ),
         ),
         (Phase::Scheduling, _) => waits_for_node(pod, spec),
-        (_, container) => starting(pod, container),
+        (_, container) => starting(pod, container, spec),
     }
 }
 
@@ -76,7 +76,7 @@ fn unreachable(pod: &PodFacts) -> Says {
     )
 }
 
-fn starting(pod: &PodFacts, container: &Container) -> Says {
+fn starting(pod: &PodFacts, container: &Container, spec: &VirtualMachineSpec) -> Says {
     let name = &pod.name;
     if let Some(says) = imports::says(pod) {
         return says;
@@ -87,8 +87,12 @@ fn starting(pod: &PodFacts, container: &Container) -> Says {
             format!("{}; the node starts the VM again", crash.message),
         ),
         (None, Container::Waiting { reason, message }) => {
-            let image = pod.carried.image.as_deref().unwrap_or("of VMs");
-            waits(pod, reason, message, image, "--image (CORACLE_VM_IMAGE)")
+            let own = pod.carried.image.as_deref().unwrap_or("of VMs");
+            let (image, named_by) = image_of_disk(spec, message).unwrap_or_else(|| {
+                let option = "the controller's --image (CORACLE_VM_IMAGE)";
+                (own, option.to_owned())
+            });
+            waits(pod, reason, message, image, &named_by)
         }
         (None, _) => Says::no(
             ConditionReason::Starting,
@@ -97,14 +101,25 @@ fn starting(pod: &PodFacts, container: &Container) -> Says {
     }
 }
 
-/// A container that the node has not started, in the kubelet's words. Its
-/// image is named by an option of the controller.
+/// The image of a disk that the kubelet speaks of, and where it is named. The
+/// container waits for the images of its volumes as it does for its own.
+fn image_of_disk<'a>(spec: &'a VirtualMachineSpec, said: &str) -> Option<(&'a str, String)> {
+    spec.disks.iter().find_map(|disk| {
+        let reference = disk.image.as_ref()?.reference.as_str();
+        let named_by = format!("spec.disks[{}].image", disk.name);
+        said.contains(&format!("\"{reference}\""))
+            .then_some((reference, named_by))
+    })
+}
+
+/// A container that the node has not started, in the kubelet's words. Where
+/// its image is named is said as well.
 pub(super) fn waits(
     pod: &PodFacts,
     reason: &str,
     message: &str,
     image: &str,
-    option: &str,
+    named_by: &str,
 ) -> Says {
     let name = &pod.name;
     match reason {
@@ -121,8 +136,8 @@ pub(super) fn waits(
             Says::no(
                 ConditionReason::ImagePullFailed,
                 format!(
-                    "node {:?} cannot fetch image {image}: {cause}. The controller's {option} \
-                     names it: push it there, give the namespace's service \
+                    "node {:?} cannot fetch image {image}: {cause}. It is named by \
+                     {named_by}: push it there, give the namespace's service \
                      account default an imagePullSecret, or load the image into the node",
                     pod.node.as_deref().unwrap_or_default()
                 ),

@@ -274,6 +274,39 @@ fn a_disk_that_is_being_filled_says_so() {
 }
 
 #[test]
+fn a_disk_in_an_image_is_told_of_and_so_is_what_keeps_the_node_from_it() {
+    let disks = json!([{"name": "root", "image": {"reference": "a.example/vm:1"}},
+                       {"name": "seed", "cloudInit": {"userData": "#"}}]);
+    let waits = |message: &str| {
+        let waiting = PodFacts {
+            container: Container::Waiting {
+                reason: "ImagePullBackOff".into(),
+                message: message.into(),
+            },
+            ..running(1)
+        };
+        made(vm(json!({"spec": {"disks": disks}})), vec![waiting])
+    };
+    let status = waits("Back-off pulling image \"a.example/vm:1\": not found");
+    assert_eq!(status.disks.len(), 1);
+    assert_eq!(status.disks[0].image.as_deref(), Some("a.example/vm:1"));
+    assert_eq!(status.disks[0].claim, "");
+    let ready = condition(&status, ConditionType::Ready).expect("it is there");
+    assert_eq!(ready.reason, "ImagePullFailed");
+    let says = "cannot fetch image a.example/vm:1: Back-off pulling image \"a.example/vm:1\": not \
+                found. It is named by spec.disks[root].image";
+    assert!(ready.message.contains(says), "{}", ready.message);
+
+    let status = waits("Back-off pulling image \"a.example/other:1\"");
+    let ready = condition(&status, ConditionType::Ready).expect("it is there");
+    assert!(
+        ready.message.contains("named by the controller's --image"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
 fn another_source_of_a_claim_that_was_filled_needs_no_restart() {
     let disk = |url: &str| {
         json!([{"name": "root", "claim": {"name": "r",

@@ -8,6 +8,7 @@ mod device_plugin;
 mod devices;
 mod documents;
 mod faults;
+mod image_disks;
 mod import;
 mod kubectl_plugin;
 mod memory_lock;

@@ -173,6 +173,9 @@ fn world(reason: ConditionReason) -> World {
         | R::LimitRangeExceeded
         | R::PodRefused
         | R::PodNameTaken => with_outcome(json!({}), Outcome::Refused(refusal(reason))),
+        R::ImageVolumesUnsupported => {
+            with_outcome(json!({}), Outcome::Refused(PodRefusal::no_image_volumes()))
+        }
         R::PodRejected | R::OutOfMemory | R::ContainerFailed => {
             with_pod(over(1, &word(&reason), Some(137)))
         }
