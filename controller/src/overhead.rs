@@ -18,7 +18,7 @@ const PER_VCPU: u64 = 2 * MIB;
 const PER_DISK: u64 = MIB;
 /// Per disk in a container image: the caches of the tables of two qcow2 files,
 /// image and overlay, which the shim bounds to 4 MiB each, and theirs of
-/// reference counts.
+/// reference counts. Reckoned, not measured.
 const PER_IMAGE: u64 = 9 * MIB;
 /// Per device of the node: what qemu keeps of it (configuration space, a copy
 /// of its ROM, interrupts, USB requests). Reckoned, not measured: it takes
