@@ -69,12 +69,8 @@ prepare_guest() {
 
 # The controller, on a real API server.
 measure_controller() {
-    local programs bin program
+    local programs
     programs=$(scripts/kubernetes.sh)
-    bin=$(mktemp -d)
-    for program in etcd kube-apiserver; do
-        ln -s "$(PATH=$programs:$PATH command -v "$program")" "$bin/$program"
-    done
     # As the image has it: its text is a part of the memory that it takes.
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS='-C target-feature=+crt-static' \
         timed "Building the controller to measure" \
@@ -82,9 +78,8 @@ measure_controller() {
     timed "Building the program to measure with" \
         cargo bench --locked --quiet -p coracle-controller --bench scale --no-run
     say "Measuring the controller with $* VMs (minutes)"
-    CORACLE_CONTROLLER=$repo/target/x86_64-unknown-linux-gnu/image/coracle-controller KUBE_BIN=$bin \
+    CORACLE_CONTROLLER=$repo/target/x86_64-unknown-linux-gnu/image/coracle-controller KUBE_BIN=$programs:$PATH \
         cargo bench --locked --quiet -p coracle-controller --bench scale -- "$@"
-    rm -r "$bin"
 }
 
 # Starts of VMs, from kubectl apply to the guest's userspace, and pauses.

@@ -9,6 +9,8 @@
 # Two suites, each in a cluster of its own, one after the other: "cluster",
 # where Coracle's parts are programs in the tests' hands, and "install", where
 # they are what deploy/ installs. A node has one place for a device plugin.
+# Without arguments the controller's tests, which need an API server only, run
+# before them.
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -129,6 +131,13 @@ run_suites() {
     ended=$failed
 }
 
+# Each test has an API server of its own.
+test_controller() {
+    say "Running the controller's tests on an API server"
+    KUBE_BIN=$programs:$PATH cargo test --locked -p coracle-controller --test cluster ||
+        die "the controller's tests failed"
+}
+
 if [[ -n ${KUBECONFIG:-} ]]; then
     timed "Building the tests" cargo test --locked -p coracle-e2e --no-run
     find_test_programs
@@ -174,6 +183,7 @@ export PATH=$programs:$PATH:$bin CORACLE_E2E=own RUST_BACKTRACE=${RUST_BACKTRACE
 if ((${#instead[@]} > 0)); then
     in_cluster "${instead[@]}"
 else
+    (($# > 0)) || test_controller
     run_suites in_cluster "$@"
 fi
 exit "$ended"

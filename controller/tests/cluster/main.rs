@@ -2,9 +2,9 @@
 //!
 //! kube-apiserver and etcd are real; there is no kubelet, no scheduler and no
 //! garbage collector: the test plays the node by writing pods' status. The
-//! programs come from `KUBE_BIN`;
-//! without them every test says that it was skipped, but those of an API server
-//! that is too old, which is a fake one.
+//! programs come from `KUBE_BIN` (directories, as in PATH; `make e2e` names
+//! them); without them every test says that it was skipped, but those of an API
+//! server that is too old, which is a fake one.
 
 mod claims;
 mod ends;

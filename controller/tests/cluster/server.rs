@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -209,15 +209,14 @@ fn ports() -> [String; 3] {
 }
 
 fn program(name: &str) -> Result<PathBuf, String> {
-    if let Some(dir) = std::env::var_os("KUBE_BIN") {
-        let path = Path::new(&dir).join(name);
-        return found(&path).ok_or_else(|| format!("{} is not there", path.display()));
-    }
-    Err(format!(
-        "no {name}: set KUBE_BIN to a directory with Kubernetes' programs and etcd"
-    ))
-}
-
-fn found(path: &Path) -> Option<PathBuf> {
-    path.is_file().then(|| path.to_owned())
+    let Some(list) = std::env::var_os("KUBE_BIN") else {
+        return Err(format!(
+            "no {name}: make e2e runs this; or set KUBE_BIN to where Kubernetes' programs and etcd \
+             are"
+        ));
+    };
+    std::env::split_paths(&list)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("there is no {name} in KUBE_BIN ({})", list.display()))
 }
