@@ -76,6 +76,15 @@ impl Kubectl {
         called.output().with_context(|| arguments.join(" "))
     }
 
+    /// Calls the shim in a VM's pod and returns its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn shim(self, namespace: &str, pod: &str, words: &[&str]) -> anyhow::Result<String> {
+        let exec = ["exec", "-n", namespace, pod, "--", "coracle-shim"];
+        self.run(&[&exec, words].concat()).await
+    }
+
     /// `kubectl apply`.
     ///
     /// # Errors

@@ -178,16 +178,10 @@ async fn the_vms_annotation_pauses_and_resumes_the_guest() -> anyhow::Result<()>
         vm.annotate(ANNOTATION_DESIRED, &format!("{phase:?}"))
             .await?;
         vm.phase_is(phase).await?;
-        let shim = [
-            "exec",
-            "-n",
-            &namespace.name,
-            &pod.name,
-            "--",
-            "coracle-shim",
-            "state",
-        ];
-        let says = cluster.kubectl.run(&shim).await?;
+        let says = cluster
+            .kubectl
+            .shim(&namespace.name, &pod.name, &["state"])
+            .await?;
         assert!(says.contains(&format!("\"{state}\"")), "{phase:?}: {says}");
     }
     Ok(())

@@ -124,16 +124,10 @@ async fn a_vm_boots_from_a_container_image_and_writes_to_an_overlay_of_its_pod()
     other.delete(&beside).await?;
 
     // Started again in place, it goes on; in another pod, it begins anew.
-    let off = [
-        "exec",
-        "-n",
-        &namespace.name,
-        &first.name,
-        "--",
-        "coracle-shim",
-        "kill",
-    ];
-    cluster.kubectl.run(&off).await?;
+    cluster
+        .kubectl
+        .shim(&namespace.name, &first.name, &["kill"])
+        .await?;
     first
         .wait("runs again", |pod| pod.restarts() > 0 && pod.runs())
         .await?;

@@ -81,16 +81,10 @@ async fn a_vm_boots_from_what_a_web_server_has_and_its_disk_is_filled_once() -> 
     root.advances(2).await?;
 
     // Started again in place, and in a pod of its own: the disk is the guest's.
-    let off = [
-        "exec",
-        "-n",
-        &namespace.name,
-        &first.name,
-        "--",
-        "coracle-shim",
-        "kill",
-    ];
-    cluster.kubectl.run(&off).await?;
+    cluster
+        .kubectl
+        .shim(&namespace.name, &first.name, &["kill"])
+        .await?;
     first
         .wait("runs again", |pod| pod.restarts() > 0 && pod.runs())
         .await?;

@@ -102,17 +102,10 @@ async fn a_guest_that_ends_without_a_controller_is_restarted_by_the_kubelet() ->
     let pod = vm.runs(1).await?;
     pod.says("guest ready").await?;
     node.kill(Component::Controller).await?;
-    let end = [
-        "exec",
-        "-n",
-        &namespace.name,
-        &pod.name,
-        "--",
-        "coracle-shim",
-        "kill",
-        "KILL",
-    ];
-    cluster.kubectl.run(&end).await?;
+    cluster
+        .kubectl
+        .shim(&namespace.name, &pod.name, &["kill", "KILL"])
+        .await?;
     pod.wait("restarted", |pod| pod.restarts() == 1 && pod.runs())
         .await?;
     node.start(Component::Controller).await?;
@@ -141,18 +134,14 @@ async fn each_of_the_clusters_programs_can_be_killed_while_a_guest_runs() -> any
         running.goes_on().await?;
     }
     // The console is still there, through all of them.
-    let state = [
-        "exec",
-        "-n",
-        &running.namespace.name,
-        &running.pod.name,
-        "--",
-        "coracle-shim",
-        "state",
-    ];
     coracle_e2e::until("the guest answers", async || {
-        let said = cluster.kubectl.call(&state).await?;
-        Ok((said.ok && said.stdout.contains("running")).then_some(()))
+        let said = cluster
+            .kubectl
+            .shim(&running.namespace.name, &running.pod.name, &["state"])
+            .await;
+        Ok(said
+            .is_ok_and(|said| said.contains("running"))
+            .then_some(()))
     })
     .await?;
     running.goes_on().await?;

@@ -221,17 +221,11 @@ async fn a_grown_claim_reaches_the_running_guest() -> anyhow::Result<()> {
         },
     )
     .await?;
-    let state = [
-        "exec",
-        "-n",
-        &namespace.name,
-        &pod.name,
-        "--",
-        "coracle-shim",
-        "state",
-    ];
     until("the guest's disk has the new size", async || {
-        let said = cluster.kubectl.run(&state).await?;
+        let said = cluster
+            .kubectl
+            .shim(&namespace.name, &pod.name, &["state"])
+            .await?;
         let state: serde_json::Value = serde_json::from_str(&said)?;
         let size = &state["disks"][0]["sizeBytes"];
         Ok((size.as_u64() == Some(GROWN)).then_some(()))

@@ -193,17 +193,11 @@ async fn the_annotation_pauses_and_resumes_the_guest() -> anyhow::Result<()> {
     vm.says("guest ready").await?;
     for (wanted, status) in [("Paused", "paused"), ("Running", "running")] {
         vm.annotate(ANNOTATION_DESIRED, wanted).await?;
-        let state = [
-            "exec",
-            "-n",
-            &namespace.name,
-            &vm.name,
-            "--",
-            "coracle-shim",
-            "state",
-        ];
         coracle_e2e::until(&format!("the guest is {status}"), async || {
-            let state = cluster.kubectl.run(&state).await?;
+            let state = cluster
+                .kubectl
+                .shim(&namespace.name, &vm.name, &["state"])
+                .await?;
             Ok(state.contains(&format!("\"{status}\"")).then_some(()))
         })
         .await?;

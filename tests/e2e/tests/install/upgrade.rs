@@ -49,16 +49,10 @@ async fn a_restart_and_an_upgrade_of_every_part_leave_the_guest_running() -> any
         assert!(image.ends_with(&format!(":{NEXT}")), "{image}");
     }
     // The guest is no mere process: its shim answers, and says that it runs.
-    let state = [
-        "exec",
-        "-n",
-        &namespace.name,
-        &pod.name,
-        "--",
-        "coracle-shim",
-        "state",
-    ];
-    let state = cluster.kubectl.run(&state).await?;
+    let state = cluster
+        .kubectl
+        .shim(&namespace.name, &pod.name, &["state"])
+        .await?;
     assert!(state.contains("\"running\""), "{state}");
 
     // The new ones know it as theirs: its slot is taken, and it can be stopped.
