@@ -24,6 +24,7 @@ mod local;
 mod origin;
 mod progress;
 pub mod qcow2;
+mod raw;
 mod record;
 mod registry;
 mod sink;
@@ -41,10 +42,10 @@ use std::{
 use serde::Serialize;
 
 use self::{
-    buffer::CHUNK,
     compress::Compression,
     origin::{Origin, Pass},
     qcow2::{Header, MAGIC, stream::Walk},
+    raw::{copy_stream, peek},
     sink::Sink,
     target::{Found, Target, Wanted},
 };
@@ -55,9 +56,6 @@ pub use self::{
     source::Source,
 };
 use crate::format::foreign_format;
-
-/// Bytes at a source's start that tell its format.
-const HEAD: usize = 4096;
 
 /// What to put where.
 #[derive(Clone, Debug)]
@@ -374,35 +372,4 @@ fn qcow2_header(head: &[u8]) -> Result<Option<Header>, ImportError> {
         return Ok(None);
     }
     Ok(Some(Header::parse(head)?))
-}
-
-/// The first bytes of a stream.
-fn peek(stream: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD);
-    stream.take(HEAD as u64).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-fn copy_stream(stream: &mut dyn Read, sink: &mut Sink) -> Result<(), ImportError> {
-    let mut at = 0;
-    loop {
-        let mut chunk = sink.chunk()?;
-        let mut len = 0;
-        while len < CHUNK {
-            match stream.read(&mut chunk.bytes_mut()[len..]) {
-                Ok(0) => break,
-                Ok(read) => len += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ImportError::Read { source }),
-            }
-        }
-        chunk.set_len(len);
-        if len > 0 {
-            sink.write(at, chunk)?;
-        }
-        at += len as u64;
-        if len < CHUNK {
-            return Ok(());
-        }
-    }
 }

@@ -10,13 +10,14 @@ use std::{
 use nix::{fcntl::OFlag, unistd::dup};
 
 use super::{
-    HEAD, Request,
+    Request,
     compress::Compression,
     error::ImportError,
     fetch::Client,
     hash::Hashing,
     local,
     progress::Progress,
+    raw::HEAD,
     registry::{Descriptor, LayerFile, Place, Registry, find_in_layer},
     source::{Source, Url, digest_hex},
 };

@@ -8,12 +8,12 @@ use coracle_api::types::{
     Accelerator, Binding, CacheMode, DetectZeroes, DiscardMode, DiskBus, DiskType, ErrorPolicy,
     InterfaceModel, IoMode,
 };
-use coracle_block::device::{DeviceFacts, Discard, Format, ImageFacts, Kind, ScsiFacts};
-use coracle_block::uring::NoIoUring;
 
-use std::path::Path;
+use crate::prepare::{Found, FoundDevice, Passed};
 
-use crate::prepare::{Found, FoundDevice, FoundDisk, Passed};
+mod found;
+
+pub(crate) use found::found;
 
 /// A machine and what was found for it.
 pub(crate) struct Sample {
@@ -77,67 +77,6 @@ pub(crate) fn interface(index: u8, model: InterfaceModel) -> Interface {
         model,
         mac_address: format!("52:54:00:00:00:{index:02x}"),
     }
-}
-
-/// What is found for a machine whose devices and files are plain ones.
-pub(crate) fn found(machine: &Machine) -> Found {
-    let found = |disk: &Disk| {
-        let seed = format!("/run/coracle/seed-{}.img", disk.name);
-        let disk = crate::prepare::resolved(disk, Path::new(&seed));
-        let facts = facts(&disk.source);
-        FoundDisk { disk, facts }
-    };
-    Found {
-        devices: vec![],
-        disks: machine.disks.iter().map(found).collect(),
-        guards: vec![],
-        arch_capabilities: true,
-        // As in a container with the runtime's default profile.
-        io_uring: Err(NoIoUring::Sandbox),
-    }
-}
-
-fn facts(source: &DiskSource) -> DeviceFacts {
-    let (path, kind, discard) = match source {
-        DiskSource::Block { path } => (
-            path,
-            Kind::Block { major: 7, minor: 0 },
-            Discard::Supported {
-                granularity_bytes: 4096,
-            },
-        ),
-        DiskSource::File { path, .. } | DiskSource::Ephemeral { path, .. } => {
-            (path, Kind::File, Discard::Unknown)
-        }
-        DiskSource::Image { root, .. } => (root, Kind::File, Discard::Unknown),
-        DiskSource::CloudInit { .. } => unreachable!("a seed is a file by now"),
-    };
-    DeviceFacts {
-        path: path.clone(),
-        kind,
-        size_bytes: 1 << 20,
-        logical_block_size: 512,
-        physical_block_size: 512,
-        rotational: None,
-        discard,
-        read_only: false,
-        disk_sequence: None,
-        scsi: ScsiFacts::default(),
-        image: image(source),
-    }
-}
-
-fn image(source: &DiskSource) -> Option<ImageFacts> {
-    let DiskSource::Image { overlay, .. } = source else {
-        return None;
-    };
-    Some(ImageFacts {
-        format: Format::Qcow2,
-        overlay: overlay
-            .as_ref()
-            .map(|directory| format!("{directory}/overlay.qcow2")),
-        replaced: false,
-    })
 }
 
 fn sample(name: &'static str, machine: Machine) -> Sample {
